@@ -1,0 +1,437 @@
+//! Building an envelope, and checking one that arrived. Pure: the time and random bytes come in as arguments.
+
+use alloc::string::{String, ToString};
+
+use crate::identity::{ComponentId, IdentityError, Principal, printable};
+use crate::message_type::MessageType;
+use crate::payload::{AnyPayload, PayloadError, TypeRegistry};
+use crate::subject::{Address, Destination};
+use crate::v1;
+use crate::v1::Envelope;
+use crate::v1::envelope::Payload as Variant;
+
+/// How far a live message's timestamp may be from the receiver's clock, in milliseconds, unless configured.
+pub const DEFAULT_SKEW_MS: i64 = 30_000;
+
+/// The longest text field of a payload, in bytes.
+pub const MAX_TEXT_LEN: usize = 4_096;
+
+/// The most tags of an envelope.
+pub const MAX_TAGS: usize = 16;
+
+/// Why an envelope is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvelopeError {
+    /// `message_id` is not a UUID of version 7 in its usual form.
+    #[error("message_id `{text}` is not a UUIDv7 in hyphenated lower-case form")]
+    MessageId {
+        /// The text, shortened and escaped.
+        text: String,
+    },
+    /// `source_component` is no component name.
+    #[error("source_component: {0}")]
+    Source(IdentityError),
+    /// There is no payload.
+    #[error("the envelope has no payload")]
+    NoPayload,
+    /// A field is out of its bounds.
+    #[error("{field} is out of bounds: {rule}")]
+    OutOfBounds {
+        /// The field.
+        field: &'static str,
+        /// Its bounds.
+        rule: &'static str,
+    },
+    /// The payload is of a form or custom type that this receiver does not know.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The `subject` field names another subject than the one delivered on.
+    #[error("the envelope says it was published to `{stated}`, but it was delivered on `{delivered}`")]
+    SubjectMismatch {
+        /// What the envelope says, shortened and escaped.
+        stated: String,
+        /// Where it arrived.
+        delivered: String,
+    },
+    /// `source_component` is another than the sender that the subject names.
+    #[error("source_component is `{stated}`, but the broker attests `{attested}`")]
+    SourceMismatch {
+        /// What the envelope says, shortened and escaped.
+        stated: String,
+        /// Who the subject names.
+        attested: String,
+    },
+    /// The payload is of another type than the subject names.
+    #[error("the payload is {payload}, but the subject names {subject}")]
+    TypeMismatch {
+        /// The type of the payload.
+        payload: MessageType,
+        /// The type in the subject.
+        subject: MessageType,
+    },
+    /// The message is meant for another receiver, or is an event that names one.
+    #[error("the destination `{stated}` is not this receiver")]
+    DestinationMismatch {
+        /// What the envelope says, shortened and escaped.
+        stated: String,
+    },
+    /// A live message's timestamp is too far from this clock.
+    #[error(
+        "the timestamp is {ahead_ms} ms ahead of this clock, at most {skew_ms} ms either way are accepted: check both clocks"
+    )]
+    ClockSkew {
+        /// How far ahead, in milliseconds; negative when it lies in the past.
+        ahead_ms: i64,
+        /// How far it may be, in milliseconds.
+        skew_ms: i64,
+    },
+    /// The message's time to live is over.
+    #[error("the message expired {late_ms} ms ago")]
+    Expired {
+        /// How long ago, in milliseconds.
+        late_ms: i64,
+    },
+}
+
+/// What a receiver knows about a delivery before it looks into the envelope.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// The subject that the broker delivered on.
+    pub subject: &'a str,
+    /// The same, taken apart.
+    pub address: &'a Address,
+    /// Who is receiving.
+    pub receiver: &'a Principal,
+    /// The receiver's clock, in Unix milliseconds.
+    pub now_unix_ms: i64,
+    /// How far a live message's timestamp may be from that, in milliseconds.
+    pub skew_ms: i64,
+}
+
+impl Envelope {
+    /// Wraps a payload, with a fresh `message_id` made from the time and ten random bytes (UUIDv7, RFC 9562,
+    /// section 5.7).
+    ///
+    /// ```
+    /// use bus_proto::{ComponentId, v1::{Envelope, Heartbeat}};
+    ///
+    /// let source = ComponentId::new("agent-linux-01")?;
+    /// let beat = Heartbeat { uptime: 60, version: "0.1.0".into() };
+    /// let envelope = Envelope::new(&source, beat, 1_790_000_000_000, [7; 10]);
+    /// assert!(envelope.check_form().is_ok());
+    /// # Ok::<(), bus_proto::IdentityError>(())
+    /// ```
+    #[must_use]
+    pub fn new(source: &ComponentId, payload: impl Into<AnyPayload>, now_unix_ms: i64, random: [u8; 10]) -> Self {
+        let millis = u64::try_from(now_unix_ms).unwrap_or(0);
+        let message_id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        Self {
+            message_id: message_id.to_string(),
+            source_component: source.as_str().into(),
+            timestamp_utc: now_unix_ms,
+            payload: Some(payload.into()),
+            ..Self::default()
+        }
+    }
+
+    /// The urgency, 1 to 10, with the default of 5 filled in.
+    #[must_use]
+    pub fn effective_priority(&self) -> u32 {
+        if self.priority == 0 { 5 } else { self.priority }
+    }
+
+    /// Checks all that can be checked without knowing how the envelope arrived: every field within its bounds.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is not.
+    pub fn check_form(&self) -> Result<(), EnvelopeError> {
+        check_message_id(&self.message_id)?;
+        ComponentId::new(&self.source_component).map_err(EnvelopeError::Source)?;
+        bound(self.timestamp_utc > 0, "timestamp_utc", "greater than 0, in Unix milliseconds")?;
+        bound(self.expires_at >= 0, "expires_at", "0 for never, or Unix milliseconds")?;
+        bound(self.priority <= 10, "priority", "1 to 10, or 0 for the default")?;
+        bound(self.tags.len() <= MAX_TAGS, "tags", "at most 16")?;
+        bound(self.tags.iter().all(|tag| within(tag, 1, 64)), "tags", "1 to 64 bytes each")?;
+        bound(matches!(self.correlation_id.len(), 0 | 32), "correlation_id", "32 bytes, or absent")?;
+        bound(self.bundle.len() <= 16_384, "bundle", "at most 16,384 bytes")?;
+        if let Some(trace) = &self.trace_context {
+            bound(trace.traceparent.len() == 55, "trace_context.traceparent", "55 bytes")?;
+            bound(trace.tracestate.len() <= 512, "trace_context.tracestate", "at most 512 bytes")?;
+        }
+        check_payload(self.payload.as_ref().ok_or(EnvelopeError::NoPayload)?)
+    }
+
+    /// Checks that the envelope belongs where it arrived, and is neither stale nor expired. Call
+    /// [`Envelope::check_form`] first.
+    ///
+    /// The policy is not asked here: that is `bus-acl`'s decision.
+    ///
+    /// # Errors
+    ///
+    /// The first mismatch, in the order: subject, destination, sender, type, time.
+    pub fn check_delivery(&self, delivery: &Delivery<'_>, registry: &TypeRegistry) -> Result<(), EnvelopeError> {
+        let Delivery { subject, address, .. } = *delivery;
+        if self.subject != subject {
+            return Err(EnvelopeError::SubjectMismatch { stated: printable(&self.subject), delivered: subject.into() });
+        }
+        let destination_holds = match &address.destination {
+            Destination::Events => self.destination.is_empty(),
+            Destination::Inbox(to) => {
+                *to == delivery.receiver.endpoint && self.destination == delivery.receiver.spiffe_id()
+            }
+        };
+        if !destination_holds {
+            return Err(EnvelopeError::DestinationMismatch { stated: printable(&self.destination) });
+        }
+        if self.source_component != address.sender.component.as_str() {
+            return Err(EnvelopeError::SourceMismatch {
+                stated: printable(&self.source_component),
+                attested: address.sender.to_string(),
+            });
+        }
+        let payload = self.payload.as_ref().ok_or(EnvelopeError::NoPayload)?;
+        let found = registry.message_type(payload)?;
+        if found != address.message_type {
+            return Err(EnvelopeError::TypeMismatch { payload: found, subject: address.message_type.clone() });
+        }
+        self.check_time(&found, delivery.now_unix_ms, delivery.skew_ms)
+    }
+
+    fn check_time(&self, message_type: &MessageType, now_unix_ms: i64, skew_ms: i64) -> Result<(), EnvelopeError> {
+        let ahead_ms = self.timestamp_utc.saturating_sub(now_unix_ms);
+        if message_type.is_live() && ahead_ms.saturating_abs() > skew_ms {
+            return Err(EnvelopeError::ClockSkew { ahead_ms, skew_ms });
+        }
+        if self.expires_at != 0 && self.expires_at <= now_unix_ms {
+            return Err(EnvelopeError::Expired { late_ms: now_unix_ms.saturating_sub(self.expires_at) });
+        }
+        Ok(())
+    }
+}
+
+fn check_message_id(text: &str) -> Result<(), EnvelopeError> {
+    let well_formed =
+        uuid::Uuid::try_parse(text).is_ok_and(|id| id.get_version_num() == 7 && id.hyphenated().to_string() == text);
+    if well_formed { Ok(()) } else { Err(EnvelopeError::MessageId { text: printable(text) }) }
+}
+
+fn bound(holds: bool, field: &'static str, rule: &'static str) -> Result<(), EnvelopeError> {
+    if holds { Ok(()) } else { Err(EnvelopeError::OutOfBounds { field, rule }) }
+}
+
+fn within(text: &str, min: usize, max: usize) -> bool {
+    (min..=max).contains(&text.len())
+}
+
+fn check_payload(payload: &AnyPayload) -> Result<(), EnvelopeError> {
+    match payload {
+        Variant::Telemetry(v1::TelemetryEvent { cpu_usage, ram_usage }) => {
+            bound((0.0..=100.0).contains(cpu_usage), "cpu_usage", "0.0 to 100.0 percent")?;
+            bound((0.0..=100.0).contains(ram_usage), "ram_usage", "0.0 to 100.0 percent")
+        }
+        Variant::Alert(alert) => {
+            bound(within(&alert.threat_type, 1, 128), "threat_type", "1 to 128 bytes")?;
+            bound(known(alert.severity, v1::Severity::is_valid), "severity", "a known severity")?;
+            bound(within(&alert.description, 0, MAX_TEXT_LEN), "description", "at most 4,096 bytes")
+        }
+        Variant::Command(command) => {
+            bound(known(command.command_type, v1::CommandType::is_valid), "command_type", "a known command")?;
+            bound(command.target_pid > 0, "target_pid", "greater than 0")
+        }
+        Variant::Heartbeat(beat) => bound(within(&beat.version, 0, 64), "version", "at most 64 bytes"),
+        Variant::CommandResult(result) => {
+            bound(known(result.status, v1::CommandStatus::is_valid), "status", "a known status")?;
+            bound(within(&result.detail, 0, MAX_TEXT_LEN), "detail", "at most 4,096 bytes")
+        }
+        Variant::Error(error) => {
+            bound(known(error.code, v1::ErrorCode::is_valid), "code", "a known error code")?;
+            bound(within(&error.message, 0, MAX_TEXT_LEN), "message", "at most 4,096 bytes")
+        }
+        Variant::Custom(custom) => bound(within(&custom.type_name, 1, 255), "type_name", "1 to 255 bytes"),
+        Variant::Sealed(_) => Err(PayloadError::UnsupportedForm { form: "sealed" }.into()),
+        Variant::Batch(_) => Err(PayloadError::UnsupportedForm { form: "batch" }.into()),
+    }
+}
+
+/// Whether an enumeration's value is one of this version's, and not its "unspecified".
+fn known(value: i32, is_valid: fn(i32) -> bool) -> bool {
+    value != 0 && is_valid(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::SubjectRoot;
+    use crate::{MessageType, TrustDomain};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    const NOW: i64 = 1_790_000_000_000;
+
+    fn principal(text: &str) -> Principal {
+        text.parse().unwrap()
+    }
+
+    fn agent() -> Principal {
+        principal("spiffe://td/agent/agent-01")
+    }
+
+    fn heartbeat() -> Envelope {
+        let beat = v1::Heartbeat { uptime: 61, version: "0.1.0".into() };
+        let mut envelope = Envelope::new(agent().component(), beat, NOW, [9; 10]);
+        envelope.subject = "ransomeye.events.heartbeat.agent.agent-01".into();
+        envelope
+    }
+
+    fn deliver(envelope: &Envelope, subject: &str) -> Result<(), EnvelopeError> {
+        deliver_at(envelope, subject, NOW)
+    }
+
+    fn deliver_at(envelope: &Envelope, subject: &str, now_unix_ms: i64) -> Result<(), EnvelopeError> {
+        let address = SubjectRoot::default().parse(subject).unwrap();
+        let receiver = principal("spiffe://td/core/core-01");
+        let delivery =
+            Delivery { subject, address: &address, receiver: &receiver, now_unix_ms, skew_ms: DEFAULT_SKEW_MS };
+        envelope.check_delivery(&delivery, &TypeRegistry::default())
+    }
+
+    #[test]
+    fn a_heartbeat_envelope_round_trips_byte_exactly() {
+        let envelope = heartbeat();
+        let bytes = envelope.encode_to_vec();
+        let decoded = Envelope::decode(bytes.as_slice()).unwrap();
+        assert_eq!(decoded, envelope);
+        assert_eq!(decoded.encode_to_vec(), bytes);
+    }
+
+    #[test]
+    fn the_authentication_trailer_is_the_last_thing_on_the_wire() {
+        let mut envelope = heartbeat();
+        envelope.tags = vec!["t".into()];
+        let prefix = envelope.encode_to_vec();
+        envelope.authentication =
+            Some(v1::Authentication { key_id: vec![1; 32].into(), signature: vec![2; 64].into() });
+        let whole = envelope.encode_to_vec();
+        assert!(whole.starts_with(&prefix));
+        assert!(whole.ends_with(&[2; 64]));
+    }
+
+    #[test]
+    fn a_well_formed_delivery_is_accepted() {
+        let envelope = heartbeat();
+        assert_eq!(envelope.check_form(), Ok(()));
+        assert_eq!(deliver(&envelope, &envelope.subject), Ok(()));
+    }
+
+    #[test]
+    fn an_envelope_on_another_subject_is_refused() {
+        let other = "ransomeye.events.heartbeat.agent.agent-02";
+        assert!(matches!(deliver(&heartbeat(), other), Err(EnvelopeError::SubjectMismatch { .. })));
+    }
+
+    #[test]
+    fn a_source_that_is_not_the_sender_is_refused() {
+        let mut envelope = heartbeat();
+        envelope.source_component = "core-01".into();
+        let subject = envelope.subject.clone();
+        assert!(matches!(deliver(&envelope, &subject), Err(EnvelopeError::SourceMismatch { .. })));
+    }
+
+    #[test]
+    fn a_payload_of_another_type_than_the_subject_is_refused() {
+        let mut envelope = heartbeat();
+        envelope.subject = "ransomeye.events.alert.agent.agent-01".into();
+        let subject = envelope.subject.clone();
+        let error = deliver(&envelope, &subject).unwrap_err();
+        assert_eq!(error, EnvelopeError::TypeMismatch { payload: MessageType::Heartbeat, subject: MessageType::Alert });
+    }
+
+    #[test]
+    fn a_directed_message_for_another_receiver_is_refused() {
+        let mut envelope = heartbeat();
+        envelope.subject = "ransomeye.inbox.core.core-01.heartbeat.agent.agent-01".into();
+        let subject = envelope.subject.clone();
+        for destination in ["", "spiffe://td/core/core-02", "spiffe://other/core/core-01"] {
+            envelope.destination = destination.into();
+            assert!(
+                matches!(deliver(&envelope, &subject), Err(EnvelopeError::DestinationMismatch { .. })),
+                "{destination}"
+            );
+        }
+        envelope.destination = "spiffe://td/core/core-01".into();
+        assert_eq!(deliver(&envelope, &subject), Ok(()));
+    }
+
+    #[test]
+    fn a_live_message_outside_the_skew_is_refused_either_way() {
+        let envelope = heartbeat();
+        let at = |now| deliver_at(&envelope, &envelope.subject, now);
+        assert_eq!(at(NOW + DEFAULT_SKEW_MS), Ok(()));
+        assert_eq!(at(NOW - DEFAULT_SKEW_MS), Ok(()));
+        assert!(matches!(at(NOW + DEFAULT_SKEW_MS + 1), Err(EnvelopeError::ClockSkew { .. })));
+        assert!(matches!(at(NOW - DEFAULT_SKEW_MS - 1), Err(EnvelopeError::ClockSkew { .. })));
+        assert!(matches!(at(i64::MIN), Err(EnvelopeError::ClockSkew { .. })));
+    }
+
+    #[test]
+    fn an_expired_message_is_refused() {
+        let mut envelope = heartbeat();
+        envelope.expires_at = NOW;
+        let subject = envelope.subject.clone();
+        assert_eq!(deliver(&envelope, &subject), Err(EnvelopeError::Expired { late_ms: 0 }));
+        envelope.expires_at = NOW + 1;
+        assert_eq!(deliver(&envelope, &subject), Ok(()));
+    }
+
+    #[test]
+    fn fields_out_of_bounds_are_refused() {
+        let cases: [fn(&mut Envelope); 12] = [
+            |e| e.message_id = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6".into(),
+            |e| e.message_id = e.message_id.to_uppercase(),
+            |e| e.message_id = String::new(),
+            |e| e.source_component = "a.b".into(),
+            |e| e.timestamp_utc = 0,
+            |e| e.expires_at = -1,
+            |e| e.priority = 11,
+            |e| e.tags = vec!["a".into(); 17],
+            |e| e.correlation_id = vec![0; 31].into(),
+            |e| e.payload = None,
+            |e| e.payload = Some(v1::TelemetryEvent { cpu_usage: f64::NAN, ram_usage: 0.0 }.into()),
+            |e| e.payload = Some(v1::CommandRequest { command_type: 9, target_pid: 1 }.into()),
+        ];
+        for (index, spoil) in cases.into_iter().enumerate() {
+            let mut envelope = heartbeat();
+            spoil(&mut envelope);
+            if index == 1 && envelope.message_id == heartbeat().message_id {
+                panic!("the case changes nothing");
+            }
+            assert!(envelope.check_form().is_err(), "case {index}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_envelope_that_is_built_passes_its_own_checks(
+            component in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", now in 1_i64..4_000_000_000_000, random: [u8; 10],
+            cpu in 0.0..=100.0_f64,
+        ) {
+            let sender = Principal::new(TrustDomain::new("td").unwrap(), crate::Role::new("agent").unwrap(),
+                ComponentId::new(&component).unwrap());
+            let event = v1::TelemetryEvent { cpu_usage: cpu, ram_usage: 1.0 };
+            let mut envelope = Envelope::new(sender.component(), event, now, random);
+            envelope.subject = SubjectRoot::default().subject(&Destination::Events, &MessageType::Telemetry, &sender);
+            prop_assert_eq!(envelope.check_form(), Ok(()));
+            prop_assert_eq!(deliver_at(&envelope, &envelope.subject, now), Ok(()));
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_or_checking_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            if let Ok(envelope) = Envelope::decode(bytes.as_slice()) {
+                let _ = envelope.check_form();
+                let _ = deliver(&envelope, "ransomeye.events.heartbeat.agent.agent-01");
+            }
+        }
+    }
+}

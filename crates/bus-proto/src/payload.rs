@@ -1,0 +1,275 @@
+//! What an envelope carries: the built-in payloads, and the types that a program registers.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use prost::{Message, Name};
+
+use crate::message_type::{CustomType, MessageType, UnknownMessageType};
+use crate::v1;
+use crate::v1::envelope::Payload as Variant;
+
+/// Any payload, of whatever type: the generated oneof of [`v1::Envelope`].
+pub type AnyPayload = Variant;
+
+/// Why a payload is not of the type that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// The protobuf type was never registered.
+    #[error("the protobuf type `{type_name}` is not registered: register it on both sides under one `x-` token")]
+    Unregistered {
+        /// The full protobuf name.
+        type_name: String,
+    },
+    /// The payload is a form that this version cannot open.
+    #[error("this version cannot open {form} payloads")]
+    UnsupportedForm {
+        /// Which form.
+        form: &'static str,
+    },
+    /// The payload is of another type than asked for.
+    #[error("the payload is {found}, not {wanted}")]
+    WrongType {
+        /// What was asked for.
+        wanted: String,
+        /// What is there.
+        found: String,
+    },
+    /// The bytes are not an encoded message of the registered type.
+    #[error("the bytes are not a `{type_name}`: {reason}")]
+    Undecodable {
+        /// The full protobuf name.
+        type_name: String,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A type was registered twice, or two types under one token.
+    #[error("`{type_name}` or its token `{token}` is registered already")]
+    RegisteredTwice {
+        /// The full protobuf name.
+        type_name: String,
+        /// The subject token.
+        token: String,
+    },
+    /// The token is no custom message type.
+    #[error(transparent)]
+    Token(#[from] UnknownMessageType),
+}
+
+/// The message types that a program adds to the built-in ones, each under a subject token that starts with `x-`.
+///
+/// Sender and receiver register the same types. What is not registered is refused on both sides.
+#[derive(Debug, Clone, Default)]
+pub struct TypeRegistry {
+    by_name: BTreeMap<String, CustomType>,
+}
+
+impl TypeRegistry {
+    /// Registers the protobuf type `T` under `token`.
+    ///
+    /// # Errors
+    ///
+    /// When the token is malformed, or the type or the token is taken.
+    pub fn register<T: Name>(&mut self, token: &str) -> Result<(), PayloadError> {
+        let token = CustomType::new(token)?;
+        let type_name = T::full_name();
+        if self.by_name.contains_key(&type_name) || self.by_name.values().any(|taken| *taken == token) {
+            return Err(PayloadError::RegisteredTwice { type_name, token: token.as_str().into() });
+        }
+        self.by_name.insert(type_name, token);
+        Ok(())
+    }
+
+    /// The token of a registered protobuf type.
+    ///
+    /// # Errors
+    ///
+    /// When the type is not registered.
+    pub fn token(&self, type_name: &str) -> Result<&CustomType, PayloadError> {
+        self.by_name
+            .get(type_name)
+            .ok_or_else(|| PayloadError::Unregistered { type_name: crate::identity::printable(type_name) })
+    }
+
+    /// The type of a payload.
+    ///
+    /// # Errors
+    ///
+    /// When it is a custom payload that is not registered, or a form (`sealed`, `batch`), which is no type.
+    pub fn message_type(&self, payload: &AnyPayload) -> Result<MessageType, PayloadError> {
+        Ok(match payload {
+            Variant::Telemetry(_) => MessageType::Telemetry,
+            Variant::Alert(_) => MessageType::Alert,
+            Variant::Command(_) => MessageType::Command,
+            Variant::Heartbeat(_) => MessageType::Heartbeat,
+            Variant::CommandResult(_) => MessageType::CommandResult,
+            Variant::Error(_) => MessageType::Error,
+            Variant::Custom(custom) => MessageType::Custom(self.token(&custom.type_name)?.clone()),
+            Variant::Sealed(_) => return Err(PayloadError::UnsupportedForm { form: "sealed" }),
+            Variant::Batch(_) => return Err(PayloadError::UnsupportedForm { form: "batch" }),
+        })
+    }
+}
+
+/// A type that can be published and subscribed to.
+///
+/// Implemented for the built-in payloads, for [`Registered`] custom types, and for [`AnyPayload`], which stands for
+/// every type.
+pub trait Payload: Sized + Send + 'static {
+    /// The one message type that values of this Rust type have, or `None` where they may have any.
+    ///
+    /// # Errors
+    ///
+    /// When it is a custom type that is not registered.
+    fn message_type(registry: &TypeRegistry) -> Result<Option<MessageType>, PayloadError>;
+
+    /// Wraps the value for an envelope.
+    fn into_payload(self) -> AnyPayload;
+
+    /// Takes the value out of an envelope.
+    ///
+    /// # Errors
+    ///
+    /// When the payload is of another type, or does not decode.
+    fn from_payload(payload: AnyPayload) -> Result<Self, PayloadError>;
+}
+
+/// A value of a protobuf type that the program registered with [`TypeRegistry::register`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Registered<T>(pub T);
+
+impl<T: Message + Name + Default + 'static> Payload for Registered<T> {
+    fn message_type(registry: &TypeRegistry) -> Result<Option<MessageType>, PayloadError> {
+        Ok(Some(MessageType::Custom(registry.token(&T::full_name())?.clone())))
+    }
+
+    fn into_payload(self) -> AnyPayload {
+        Variant::Custom(v1::Custom { type_name: T::full_name(), value: self.0.encode_to_vec().into() })
+    }
+
+    fn from_payload(payload: AnyPayload) -> Result<Self, PayloadError> {
+        match payload {
+            Variant::Custom(custom) if custom.type_name == T::full_name() => {
+                T::decode(custom.value).map(Self).map_err(|error| PayloadError::Undecodable {
+                    type_name: T::full_name(),
+                    reason: alloc::format!("{error}"),
+                })
+            }
+            other => Err(wrong_type(&T::full_name(), &other)),
+        }
+    }
+}
+
+impl Payload for AnyPayload {
+    fn message_type(_: &TypeRegistry) -> Result<Option<MessageType>, PayloadError> {
+        Ok(None)
+    }
+
+    fn into_payload(self) -> AnyPayload {
+        self
+    }
+
+    fn from_payload(payload: AnyPayload) -> Result<Self, PayloadError> {
+        Ok(payload)
+    }
+}
+
+fn wrong_type(wanted: &str, found: &AnyPayload) -> PayloadError {
+    PayloadError::WrongType { wanted: wanted.into(), found: name(found).into() }
+}
+
+fn name(payload: &AnyPayload) -> &'static str {
+    match payload {
+        Variant::Telemetry(_) => "Telemetry",
+        Variant::Alert(_) => "Alert",
+        Variant::Command(_) => "Command",
+        Variant::Heartbeat(_) => "Heartbeat",
+        Variant::CommandResult(_) => "CommandResult",
+        Variant::Error(_) => "Error",
+        Variant::Custom(_) => "a custom type",
+        Variant::Sealed(_) => "sealed",
+        Variant::Batch(_) => "a batch",
+    }
+}
+
+macro_rules! built_in {
+    ($($message:ident => $variant:ident),* $(,)?) => {$(
+        impl From<v1::$message> for AnyPayload {
+            fn from(message: v1::$message) -> Self {
+                Variant::$variant(message)
+            }
+        }
+
+        impl Payload for v1::$message {
+            fn message_type(_: &TypeRegistry) -> Result<Option<MessageType>, PayloadError> {
+                Ok(Some(MessageType::$variant))
+            }
+
+            fn into_payload(self) -> AnyPayload {
+                self.into()
+            }
+
+            fn from_payload(payload: AnyPayload) -> Result<Self, PayloadError> {
+                match payload {
+                    Variant::$variant(message) => Ok(message),
+                    other => Err(wrong_type(stringify!($variant), &other)),
+                }
+            }
+        }
+    )*};
+}
+
+built_in! {
+    TelemetryEvent => Telemetry,
+    AlertEvent => Alert,
+    CommandRequest => Command,
+    Heartbeat => Heartbeat,
+    CommandResult => CommandResult,
+    Error => Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_type_round_trips() {
+        let mut registry = TypeRegistry::default();
+        registry.register::<v1::TraceContext>("x-trace").unwrap();
+        let sent = Registered(v1::TraceContext { traceparent: "00".into(), tracestate: String::new() });
+        let payload = sent.clone().into_payload();
+        assert_eq!(registry.message_type(&payload).unwrap().token(), "x-trace");
+        assert_eq!(Registered::<v1::TraceContext>::from_payload(payload).unwrap(), sent);
+    }
+
+    #[test]
+    fn an_unregistered_type_is_refused() {
+        let registry = TypeRegistry::default();
+        let payload = Registered(v1::TraceContext::default()).into_payload();
+        assert!(matches!(registry.message_type(&payload), Err(PayloadError::Unregistered { .. })));
+        assert!(Registered::<v1::TraceContext>::message_type(&registry).is_err());
+    }
+
+    #[test]
+    fn a_type_or_a_token_cannot_be_registered_twice() {
+        let mut registry = TypeRegistry::default();
+        registry.register::<v1::TraceContext>("x-trace").unwrap();
+        assert!(registry.register::<v1::TraceContext>("x-other").is_err());
+        assert!(registry.register::<v1::Authentication>("x-trace").is_err());
+        assert!(registry.register::<v1::Authentication>("trace").is_err());
+    }
+
+    #[test]
+    fn another_payload_than_asked_for_is_refused() {
+        let payload = AnyPayload::from(v1::Heartbeat::default());
+        assert!(matches!(v1::TelemetryEvent::from_payload(payload), Err(PayloadError::WrongType { .. })));
+    }
+
+    #[test]
+    fn forms_are_no_types() {
+        let registry = TypeRegistry::default();
+        assert!(registry.message_type(&Variant::Batch(v1::Batch::default())).is_err());
+        assert!(registry.message_type(&Variant::Sealed(v1::Sealed::default())).is_err());
+    }
+}

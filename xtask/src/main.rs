@@ -1,0 +1,154 @@
+//! The project's own commands. `cargo xtask` without arguments lists them.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+
+mod ci;
+mod demo;
+mod fetch;
+mod proto;
+mod suites;
+mod table;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use crate::workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  demo [--json]                 the bus at work: one core, five agents, a Kill, and a compromised agent refused
+  test [--suite NAME] [--list]  runs the test suites; with --suite only that one, which can be given several times
+  proto [--check]               generates the protobuf code; with --check fails when the committed code differs
+  tidy                          checks the design's arrows and doors, the manifests and the documents
+  fetch                         fetches the pinned nats-server into target/tools, once, and prints its path
+  ci                            everything that must hold before a change is merged
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Help,
+    Demo(Vec<String>),
+    Test { suites: Vec<String>, list: bool },
+    Proto { check: bool },
+    Tidy,
+    Fetch,
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let command = match parse(std::env::args().skip(1).collect()) {
+        Ok(command) => command,
+        Err(mistake) => {
+            eprintln!("error: {mistake}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let succeeded = match command {
+        Command::Help => {
+            print!("{USAGE}");
+            true
+        }
+        Command::Demo(args) => demo::run(args).map(|()| true)?,
+        Command::Test { suites, list: true } => suites::list(&suites).map(|()| true)?,
+        Command::Test { suites, list: false } => suites::run(&Workspace::open()?, &suites)?,
+        Command::Proto { check } => proto::run(Workspace::open()?.root(), check).map(|()| true)?,
+        Command::Tidy => tidy::run(&Workspace::open()?)?,
+        Command::Fetch => {
+            println!("{}", fetch::nats_server(&Workspace::open()?)?.display());
+            true
+        }
+        Command::Ci => ci::run(&Workspace::open()?)?,
+    };
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn parse(args: Vec<String>) -> Result<Command, String> {
+    let mut args = args.into_iter();
+    let name = args.next().ok_or("a command is missing")?;
+    let command = match name.as_str() {
+        "help" | "--help" | "-h" => Command::Help,
+        "demo" => return Ok(Command::Demo(args.collect())),
+        "test" => return parse_test(args),
+        "proto" => {
+            let check = args.next();
+            if let Some(other) = check.as_deref().filter(|argument| *argument != "--check") {
+                return Err(format!("`proto` knows no argument `{other}`"));
+            }
+            Command::Proto { check: check.is_some() }
+        }
+        "tidy" => Command::Tidy,
+        "fetch" => Command::Fetch,
+        "ci" => Command::Ci,
+        other => return Err(format!("there is no command `{other}`")),
+    };
+    match args.next() {
+        None => Ok(command),
+        Some(extra) => Err(format!("`{name}` knows no argument `{extra}`")),
+    }
+}
+
+fn parse_test(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
+    let (mut suites, mut list) = (Vec::new(), false);
+    while let Some(argument) = args.next() {
+        match argument.as_str() {
+            "--list" => list = true,
+            "--suite" => suites.push(args.next().ok_or("`--suite` needs a name; `cargo xtask test --list` shows them")?),
+            other => match other.strip_prefix("--suite=") {
+                Some(suite) => suites.push(suite.to_owned()),
+                None => return Err(format!("`test` knows no argument `{other}`")),
+            },
+        }
+    }
+    if let Some(unknown) = suites.iter().find(|name| suites::find(name).is_none()) {
+        return Err(format!("there is no suite `{unknown}`; `cargo xtask test --list` shows them"));
+    }
+    Ok(Command::Test { suites, list })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_command_line_is_understood() {
+        assert_eq!(parse(words("proto --check")), Ok(Command::Proto { check: true }));
+        assert_eq!(parse(words("demo --json")), Ok(Command::Demo(words("--json"))));
+        assert_eq!(
+            parse(words("test --suite attacks --suite=unit")),
+            Ok(Command::Test { suites: words("attacks unit"), list: false })
+        );
+    }
+
+    #[test]
+    fn misuse_is_named() {
+        for (line, blamed) in [
+            ("", "missing"),
+            ("tset", "`tset`"),
+            ("ci now", "`now`"),
+            ("proto --force", "`--force`"),
+            ("proto --check twice", "`twice`"),
+            ("test attacks", "`attacks`"),
+            ("test --suite", "needs a name"),
+            ("test --suite nothing", "`nothing`"),
+        ] {
+            let mistake = parse(words(line)).unwrap_err();
+            assert!(mistake.contains(blamed), "{line}: {mistake}");
+        }
+    }
+}
