@@ -1,1 +1,11 @@
-//! x
+//! What the integration suites share: a small deployment with its own CA and a real nats-server.
+//!
+//! * [`deployment`]: a temporary CA, identities and a running server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
+pub mod deployment;
+
+/// The project README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -142,7 +142,8 @@ fn check(file: &Path, hashes: &str) -> Result<()> {
     let mut sha256 = Sha256::new();
     io::copy(&mut File::open(file)?, &mut HashWriter(&mut sha256))?;
     let found: String = sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let pinned = |line: &str| line.split("--hash=sha256:").nth(1).map(|rest| rest.trim_end_matches(['\\', ' ']).to_owned());
+    let pinned =
+        |line: &str| line.split("--hash=sha256:").nth(1).map(|rest| rest.trim_end_matches(['\\', ' ']).to_owned());
     if hashes.lines().filter_map(pinned).any(|hash| hash == found) {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask` without arguments lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+#![allow(unreachable_pub, reason = "a program exports nothing")]
 
 mod ci;
 mod demo;
@@ -60,7 +61,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             print!("{USAGE}");
             true
         }
-        Command::Demo(args) => demo::run(args).map(|()| true)?,
+        Command::Demo(args) => demo::run(&args).map(|()| true)?,
         Command::Test { suites, list: true } => suites::list(&suites).map(|()| true)?,
         Command::Test { suites, list: false } => suites::run(&Workspace::open()?, &suites)?,
         Command::Proto { check } => proto::run(Workspace::open()?.root(), check).map(|()| true)?,
@@ -104,7 +105,9 @@ fn parse_test(mut args: impl Iterator<Item = String>) -> Result<Command, String>
     while let Some(argument) = args.next() {
         match argument.as_str() {
             "--list" => list = true,
-            "--suite" => suites.push(args.next().ok_or("`--suite` needs a name; `cargo xtask test --list` shows them")?),
+            "--suite" => {
+                suites.push(args.next().ok_or("`--suite` needs a name; `cargo xtask test --list` shows them")?);
+            }
             other => match other.strip_prefix("--suite=") {
                 Some(suite) => suites.push(suite.to_owned()),
                 None => return Err(format!("`test` knows no argument `{other}`")),

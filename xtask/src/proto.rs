@@ -58,11 +58,8 @@ fn generate(descriptors: &[u8]) -> Result<String> {
     let set = prost_types::FileDescriptorSet::decode(descriptors).context("the compiled descriptors are malformed")?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]).enable_type_names();
-    let requests: Vec<_> = set
-        .file
-        .into_iter()
-        .map(|file| (prost_build::Module::from_protobuf_package_name(PACKAGE), file))
-        .collect();
+    let requests: Vec<_> =
+        set.file.into_iter().map(|file| (prost_build::Module::from_protobuf_package_name(PACKAGE), file)).collect();
     let modules = config.generate(requests).context("prost-build failed")?;
     let code: Vec<_> = modules.into_values().collect();
     match code.as_slice() {
@@ -140,7 +137,8 @@ mod tests {
         set.file.into_iter().next().unwrap()
     }
 
-    const OLD: &str = r#"syntax = "proto3"; package t; message M { string a = 1; int64 b = 2; } enum E { Z = 0; Y = 1; }"#;
+    const OLD: &str =
+        r#"syntax = "proto3"; package t; message M { string a = 1; int64 b = 2; } enum E { Z = 0; Y = 1; }"#;
 
     #[test]
     fn adding_a_field_breaks_nothing() {

@@ -1,2 +1,39 @@
-//! x
-fn main(){}
+//! `bus`: certificates, server, policy, agent and tools of the Ransomeye message bus, in one program.
+//!
+//! # Layout
+//!
+//! `cli` is the command line, `settings` what flags, environment and `bus.toml` say together, `connect` the way onto the
+//! bus. Each group of commands has its own module. `output` writes data to stdout, `logging` writes logs to stderr,
+//! `signals` listens for the end, and `exit` turns errors into exit codes.
+#![forbid(unsafe_code)]
+
+mod acl;
+mod agent;
+mod cli;
+mod command;
+mod connect;
+mod exit;
+mod logging;
+mod output;
+mod payload;
+mod pki;
+mod publish;
+mod server;
+mod settings;
+mod signals;
+mod subscribe;
+mod values;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    logging::start(cli.log_format);
+    match cli.run() {
+        Ok(outcome) => outcome.into(),
+        Err(error) => exit::report(&error),
+    }
+}

@@ -37,8 +37,13 @@ pub use envelope::{Delivery, EnvelopeError};
 pub use identity::{ComponentId, Endpoint, IdentityError, Principal, Role, TrustDomain};
 pub use message_type::{CustomType, MessageType, UnknownMessageType};
 #[cfg(feature = "messages")]
-pub use payload::{AnyPayload, Payload, PayloadError, Registered, TypeRegistry};
+pub use payload::{AnyPayload, IntoEnvelope, Payload, PayloadError, Registered, TypeRegistry};
 pub use subject::{Address, Destination, SubjectError, SubjectRoot};
 
 #[cfg(feature = "messages")]
 pub use prost;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

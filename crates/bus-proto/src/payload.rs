@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use prost::{Message, Name};
 
+use crate::identity::ComponentId;
 use crate::message_type::{CustomType, MessageType, UnknownMessageType};
 use crate::v1;
 use crate::v1::envelope::Payload as Variant;
@@ -175,6 +176,30 @@ impl Payload for AnyPayload {
     }
 }
 
+/// What can be published: a payload, or a whole envelope whose further fields (expiry, priority, tags) are set.
+pub trait IntoEnvelope: Send {
+    /// Makes the envelope. `source`, `now_unix_ms` and `random` are used where there is none yet.
+    fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope;
+}
+
+impl IntoEnvelope for v1::Envelope {
+    fn into_envelope(self, _: &ComponentId, _: i64, _: [u8; 10]) -> v1::Envelope {
+        self
+    }
+}
+
+impl IntoEnvelope for AnyPayload {
+    fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
+        v1::Envelope::new(source, self, now_unix_ms, random)
+    }
+}
+
+impl<T: Message + Name + Default + 'static> IntoEnvelope for Registered<T> {
+    fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
+        self.into_payload().into_envelope(source, now_unix_ms, random)
+    }
+}
+
 fn wrong_type(wanted: &str, found: &AnyPayload) -> PayloadError {
     PayloadError::WrongType { wanted: wanted.into(), found: name(found).into() }
 }
@@ -198,6 +223,12 @@ macro_rules! built_in {
         impl From<v1::$message> for AnyPayload {
             fn from(message: v1::$message) -> Self {
                 Variant::$variant(message)
+            }
+        }
+
+        impl IntoEnvelope for v1::$message {
+            fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
+                v1::Envelope::new(source, self, now_unix_ms, random)
             }
         }
 
@@ -227,6 +258,26 @@ built_in! {
     Heartbeat => Heartbeat,
     CommandResult => CommandResult,
     Error => Error,
+}
+
+impl v1::CommandResult {
+    /// The command was carried out; `detail` says how, for people.
+    #[must_use]
+    pub fn completed(detail: impl Into<String>) -> Self {
+        Self { status: v1::CommandStatus::Completed.into(), detail: detail.into() }
+    }
+
+    /// The command was tried and did not work; `detail` says why, for people.
+    #[must_use]
+    pub fn failed(detail: impl Into<String>) -> Self {
+        Self { status: v1::CommandStatus::Failed.into(), detail: detail.into() }
+    }
+
+    /// This component will not do that; `detail` says why, for people.
+    #[must_use]
+    pub fn refused(detail: impl Into<String>) -> Self {
+        Self { status: v1::CommandStatus::Refused.into(), detail: detail.into() }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,110 @@
+//! Why a text is not a policy.
+
+use alloc::string::String;
+use core::fmt;
+use core::ops::Range;
+
+/// A place in a policy text, printed as `line 3, column 8`. Both count from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Position {
+    /// Where `span` begins in `text`.
+    pub(super) fn of(text: &str, span: &Range<usize>) -> Self {
+        let before = text.get(..span.start).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before.chars().count() - before.get(..line_start).map_or(0, |lines| lines.chars().count()) + 1,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// Why a text is not a policy.
+///
+/// What the text says at that place is shown shortened and, outside ASCII, escaped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// The text is longer than [`MAX_POLICY_LEN`](crate::MAX_POLICY_LEN).
+    #[error("the policy has {len} bytes, at most {max} are allowed")]
+    TooLong {
+        /// How long it is, in bytes.
+        len: usize,
+        /// The longest that is allowed, in bytes.
+        max: usize,
+    },
+    /// There are more rules than [`MAX_RULES`](crate::MAX_RULES).
+    #[error("the policy has {count} rules, at most {max} are allowed: let rules name several types, or `*`")]
+    TooManyRules {
+        /// How many there are.
+        count: usize,
+        /// The most that are allowed.
+        max: usize,
+    },
+    /// The text is not TOML.
+    #[error("{at}: not valid TOML: {problem}")]
+    Syntax {
+        /// Where.
+        at: Position,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A key that does not exist.
+    #[error("{at}: unknown key `{key}`: the keys here are {allowed}")]
+    UnknownKey {
+        /// Where.
+        at: Position,
+        /// The key.
+        key: String,
+        /// The keys that exist there.
+        allowed: String,
+    },
+    /// A key that a rule or the policy must have.
+    #[error("{at}: the key `{key}` is missing here")]
+    MissingKey {
+        /// Where the table begins.
+        at: Position,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value that its key does not allow.
+    #[error("{at}: `{key}`: {problem}")]
+    Value {
+        /// Where.
+        at: Position,
+        /// The key.
+        key: &'static str,
+        /// What the text says there, what is wrong with it and what is allowed.
+        problem: String,
+    },
+}
+
+/// The longest piece of a policy text that an error shows, in characters.
+const MAX_SHOWN: usize = 80;
+
+/// Shortens and escapes untrusted text for an error message. Quotes stay as they are.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(MAX_SHOWN) {
+        match character {
+            ' '..='~' => shown.push(character),
+            _ => shown.extend(character.escape_default()),
+        }
+    }
+    if text.chars().nth(MAX_SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}

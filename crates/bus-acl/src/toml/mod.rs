@@ -1,0 +1,165 @@
+//! Policies from TOML files.
+//!
+//! The file is read value by value, each with its place in the text, so that every error can say where it is.
+
+mod error;
+mod read;
+
+use alloc::vec::Vec;
+
+use bus_proto::{ComponentId, Endpoint, MessageType, Role, TrustDomain};
+
+pub use error::{PolicyError, Position};
+use read::{Document, Table, Text};
+
+use crate::decision::Action;
+use crate::policy::Policy;
+use crate::rule::{Effect, Inboxes, Right, Rule, Types, Who};
+
+/// The longest policy text, in bytes (1 MiB).
+pub const MAX_POLICY_LEN: usize = 1 << 20;
+
+/// The most rules that a policy text may hold.
+pub const MAX_RULES: usize = 10_000;
+
+const RULE_KEYS: &[&str] = &["effect", "role", "component", "trust_domain", "action", "types", "to", "from"];
+
+impl Policy {
+    /// Reads a policy from TOML text of at most [`MAX_POLICY_LEN`] bytes and [`MAX_RULES`] rules.
+    ///
+    /// `version` is 1. Each `[[rule]]` has these keys and no others:
+    ///
+    /// | key | value |
+    /// |---|---|
+    /// | `effect` | `"allow"`, which is what it is unless given, or `"deny"` |
+    /// | `role` | a role, or `"*"` for every role |
+    /// | `component` | a component; every one unless given |
+    /// | `trust_domain` | a trust domain; the local one unless given, see [`Policy::for_domain`] |
+    /// | `action` | `"publish"` or `"subscribe"` |
+    /// | `types` | a list of message types, or `"*"` for every type, registered ones included |
+    /// | `to` | for `publish`: `"events"`, or `"inbox:*/*"`, `"inbox:<role>/*"`, `"inbox:<role>/<component>"` |
+    /// | `from` | for `subscribe`: `"events"`, or `"inbox"`, which is the component's own |
+    ///
+    /// ```
+    /// let policy = bus_acl::Policy::from_toml(
+    ///     r#"
+    ///     version = 1
+    ///
+    ///     [[rule]]
+    ///     role = "agent"
+    ///     action = "publish"
+    ///     types = ["Telemetry", "x-disk-usage"]
+    ///     to = "events"
+    ///     "#,
+    /// )?;
+    ///
+    /// let error = bus_acl::Policy::from_toml("version = 1\n[[rule]]\nrole = \"Agent\"\n").unwrap_err();
+    /// assert!(error.to_string().starts_with("line 3, column 8: `role`: role `Agent` is malformed"));
+    /// # Ok::<(), bus_acl::PolicyError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with its line and column: TOML syntax, an unknown, missing or duplicate key, a
+    /// value outside its grammar, a rule that could never match, or a text beyond the bounds.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        if text.len() > MAX_POLICY_LEN {
+            return Err(PolicyError::TooLong { len: text.len(), max: MAX_POLICY_LEN });
+        }
+        let document = Document::parse(text)?;
+        let top = document.table();
+        top.allow_only(&["version", "rule"])?;
+        top.version("version", "1")?;
+        let tables = top.tables("rule")?;
+        if tables.len() > MAX_RULES {
+            return Err(PolicyError::TooManyRules { count: tables.len(), max: MAX_RULES });
+        }
+        let rules: Vec<Rule> = tables.iter().map(rule).collect::<Result<_, _>>()?;
+        Ok(Self::new(rules))
+    }
+}
+
+fn rule(table: &Table<'_>) -> Result<Rule, PolicyError> {
+    table.allow_only(RULE_KEYS)?;
+    let effect = match table.text("effect")? {
+        None => Effect::Allow,
+        Some(text) => match text.value {
+            "allow" => Effect::Allow,
+            "deny" => Effect::Deny,
+            _ => return Err(text.wrong("it must be \"allow\" or \"deny\"")),
+        },
+    };
+    let who = who(table)?;
+    let action = table.required_text("action")?;
+    let action = match action.value {
+        "publish" => Action::Publish,
+        "subscribe" => Action::Subscribe,
+        _ => return Err(action.wrong("it must be \"publish\" or \"subscribe\"")),
+    };
+    let types = types(table)?;
+    let right = match action {
+        Action::Publish => publish(table)?,
+        Action::Subscribe => subscribe(table)?,
+    };
+    Ok(Rule::new(effect, who, right, types))
+}
+
+fn who(table: &Table<'_>) -> Result<Who, PolicyError> {
+    let role = table.required_text("role")?;
+    let mut who = match role.value {
+        "*" => Who::every_role(),
+        _ => Who::role(&role.parse(Role::new)?),
+    };
+    if let Some(component) = table.text("component")? {
+        who = who.component(component.parse(ComponentId::new)?);
+    }
+    if let Some(trust_domain) = table.text("trust_domain")? {
+        who = who.trust_domain(trust_domain.parse(TrustDomain::new)?);
+    }
+    Ok(who)
+}
+
+fn types(table: &Table<'_>) -> Result<Types, PolicyError> {
+    const RULE: &str = "it must be a list of message types that is not empty, or \"*\"";
+    if let Some(texts) = table.texts("types", RULE)? {
+        let types = texts.iter().map(|text| text.parse(str::parse::<MessageType>));
+        return Ok(Types::only(types.collect::<Result<Vec<_>, _>>()?));
+    }
+    match table.required_text("types")? {
+        text if text.value == "*" => Ok(Types::EVERY),
+        text => Err(text.wrong(RULE)),
+    }
+}
+
+fn publish(table: &Table<'_>) -> Result<Right, PolicyError> {
+    table.forbid("from", "a rule about `publish` says `to`")?;
+    let to = table.required_text("to")?;
+    let Some(inbox) = to.value.strip_prefix("inbox:") else {
+        return match to.value {
+            "events" => Ok(Right::PublishEvents),
+            _ => {
+                Err(to
+                    .wrong("it must be \"events\", \"inbox:*/*\", \"inbox:<role>/*\" or \"inbox:<role>/<component>\""))
+            }
+        };
+    };
+    let inboxes = match inbox.strip_suffix("/*") {
+        Some("*") => Inboxes::Any,
+        Some(role) => Inboxes::OfRole(to.parse(|_| Role::new(role))?),
+        None => Inboxes::Of(to.parse(|_| inbox.parse::<Endpoint>())?),
+    };
+    Ok(Right::PublishInbox(inboxes))
+}
+
+fn subscribe(table: &Table<'_>) -> Result<Right, PolicyError> {
+    table.forbid("to", "a rule about `subscribe` says `from`")?;
+    let from: Text<'_> = table.required_text("from")?;
+    match from.value {
+        "events" => Ok(Right::SubscribeEvents),
+        "inbox" => Ok(Right::SubscribeOwnInbox),
+        _ => Err(from.wrong("it must be \"events\" or \"inbox\"; a component reads no inbox but its own")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! The way onto the bus, and off it.
+
+use anyhow::Context as _;
+use bus_client::{BusClient, BusEvent, BusOptions, CloseReason, Status};
+use bus_tls::TlsIdentity;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::settings::Settings;
+
+/// Connects as the component that the settings name, and logs what happens to the connection from then on.
+pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<BusClient> {
+    let options = settings.tls_options()?;
+    let identity = tokio::task::spawn_blocking(move || TlsIdentity::load(options)).await??;
+    let mut servers = settings.servers();
+    let first = servers.next().context("no address")?;
+    let mut options = BusOptions::new(first, identity).policy(settings.policy()?).root(settings.root());
+    for server in servers {
+        options = options.server(server);
+    }
+    let bus = BusClient::connect(options).await?;
+    tokio::spawn(log_events(bus.events()));
+    Ok(bus)
+}
+
+/// Waits until the broker has handled all that was published, and closes the connection.
+pub(crate) async fn leave(bus: &BusClient) -> anyhow::Result<()> {
+    if closed(bus).is_none() {
+        bus.flush().await;
+    }
+    Ok(bus.drain().await?)
+}
+
+/// Why the connection is closed for good, if it is.
+pub(crate) fn closed(bus: &BusClient) -> Option<CloseReason> {
+    match &*bus.status().borrow() {
+        Status::Closed(reason) => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+/// Completes when the connection closes for good.
+pub(crate) async fn until_closed(bus: &BusClient) -> CloseReason {
+    let mut status = bus.status();
+    match status.wait_for(|status| matches!(status, Status::Closed(_))).await.as_deref() {
+        Ok(Status::Closed(reason)) => reason.clone(),
+        // The client is gone, which only the program's own end can do.
+        _ => CloseReason::Drained,
+    }
+}
+
+async fn log_events(mut events: tokio::sync::broadcast::Receiver<BusEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(BusEvent::Connected) => tracing::info!("connected"),
+            Ok(BusEvent::Disconnected) => tracing::warn!("disconnected; reconnecting"),
+            Ok(BusEvent::ReconnectFailed { reason }) => tracing::warn!(reason, "reconnecting failed; trying again"),
+            Ok(BusEvent::SlowConsumer) => tracing::warn!("messages arrive faster than they are handled; some are missed"),
+            Ok(BusEvent::IdentityRotated) => tracing::info!("the certificate was rotated; reconnecting under the new one"),
+            Ok(BusEvent::RotationFailed { reason }) => {
+                tracing::warn!(reason, "the certificate files changed to something unusable; the former one stays in use");
+            }
+            Ok(BusEvent::LameDuck) => tracing::warn!("the server is about to shut down"),
+            Ok(BusEvent::ServerError { text }) => tracing::warn!(text, "the server reports an error"),
+            Ok(BusEvent::Closed(_)) | Err(RecvError::Closed) => return,
+            // The client has logged what the broker refused or denied.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+        }
+    }
+}

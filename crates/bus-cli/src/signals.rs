@@ -1,0 +1,74 @@
+//! The end of a long-running command: the first SIGINT or SIGTERM asks it to drain, the second ends it at once.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+/// How long draining may take.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Tells when the program was asked to stop.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Starts listening. `at_once` is done before the second signal ends the program: what must not be left behind.
+    pub(crate) fn listen(at_once: impl FnOnce() + Send + 'static) -> anyhow::Result<Self> {
+        let mut signals = Signals::new()?;
+        let (asked, stop) = watch::channel(false);
+        tokio::spawn(async move {
+            signals.next().await;
+            tracing::info!("stopping; signal again to stop at once");
+            asked.send_replace(true);
+            signals.next().await;
+            at_once();
+            std::process::exit(1);
+        });
+        Ok(Self(stop))
+    }
+
+    /// Completes when the program was asked to stop.
+    pub(crate) async fn requested(&mut self) {
+        // The sender lives as long as the program.
+        let _ = self.0.wait_for(|asked| *asked).await;
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

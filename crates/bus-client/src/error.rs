@@ -1,0 +1,199 @@
+//! What can go wrong on this side, by operation.
+
+use bus_acl::Denied;
+use bus_proto::{EnvelopeError, PayloadError, Principal, v1};
+
+use crate::inbound::Rejected;
+use crate::status::CloseReason;
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is not one of a server with mutual TLS.
+    #[error("`{url}` is not an address of the bus: use tls://host:port; there is no plaintext mode")]
+    Address {
+        /// The address.
+        url: String,
+    },
+    /// No server answered.
+    #[error("no server answers at {servers}: {reason}; check the address, and that the server runs")]
+    Unreachable {
+        /// The addresses that were tried.
+        servers: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The TLS handshake failed: one side does not accept the other's certificate.
+    #[error("the TLS handshake with {servers} failed: {reason}")]
+    Handshake {
+        /// The addresses that were tried.
+        servers: String,
+        /// What TLS says.
+        reason: String,
+    },
+    /// The server accepts the certificate, but has no such component.
+    #[error("the server refuses {principal}: it is not among the components that its configuration names")]
+    Refused {
+        /// Who was refused.
+        principal: Principal,
+    },
+    /// The server accepts connections, but did not answer in time.
+    #[error("no authenticated round trip with {servers} within {timeout_ms} ms")]
+    TimedOut {
+        /// The addresses that were tried.
+        servers: String,
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+    /// The server does not let this component probe the connection, so its permissions come from another policy.
+    #[error(
+        "the server denies {principal} the probe subject `{subject}`: render its configuration with `bus server config` again"
+    )]
+    ProbeDenied {
+        /// Who was denied.
+        principal: Principal,
+        /// The subject.
+        subject: String,
+    },
+    /// The system gives no randomness.
+    #[error("the operating system gives no random bytes")]
+    Randomness,
+}
+
+/// Why a message was not published. Nothing was sent, except after [`PublishError::BrokerDenied`], where the broker
+/// dropped it, and [`PublishError::TimedOut`], where it may still be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The policy denies it.
+    #[error(transparent)]
+    Denied(Box<Denied>),
+    /// The broker denies what the policy here allows: the two differ.
+    #[error(
+        "the broker denies publishing to `{subject}`: its configuration comes from another policy than this client's"
+    )]
+    BrokerDenied {
+        /// The subject.
+        subject: String,
+    },
+    /// The envelope breaks a rule.
+    #[error("the envelope is invalid: {0}")]
+    Invalid(EnvelopeError),
+    /// The payload is of no type that can be published here.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The envelope names another source than this client.
+    #[error("source_component is `{stated}`, but this client is `{own}`")]
+    NotYourEnvelope {
+        /// What the envelope says.
+        stated: String,
+        /// This client's component.
+        own: String,
+    },
+    /// The message is larger than the bus carries.
+    #[error("the message has {size} bytes, at most {max} are carried")]
+    TooLarge {
+        /// Its encoded size, in bytes.
+        size: usize,
+        /// The most, in bytes.
+        max: usize,
+    },
+    /// The connection did not take it in time, because it is down or overloaded.
+    #[error("the connection took no message for {timeout_ms} ms")]
+    TimedOut {
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+    /// The client is closed.
+    #[error("the client is closed: {0}")]
+    Closed(CloseReason),
+    /// The system gives no randomness.
+    #[error("the operating system gives no random bytes")]
+    Randomness,
+}
+
+/// Why a subscription did not come about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The policy denies it.
+    #[error(transparent)]
+    Denied(Box<Denied>),
+    /// The broker denies what the policy here allows: the two differ.
+    #[error(
+        "the broker denies subscribing to `{filter}`: its configuration comes from another policy than this client's"
+    )]
+    BrokerDenied {
+        /// What was subscribed to.
+        filter: String,
+    },
+    /// The type is not registered.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The broker did not confirm it in time.
+    #[error("the broker did not confirm the subscription within {timeout_ms} ms")]
+    TimedOut {
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+    /// The client is closed.
+    #[error("the client is closed: {0}")]
+    Closed(CloseReason),
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The request was not sent.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The answer could not be subscribed to.
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    /// Nobody listens there.
+    #[error("{destination} is not connected, or does not take this type of request")]
+    NoResponders {
+        /// Who was asked.
+        destination: String,
+    },
+    /// No answer came in time. The request may have been carried out.
+    #[error("no answer from {destination} within {timeout_ms} ms")]
+    TimedOut {
+        /// Who was asked.
+        destination: String,
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+    /// The other side answered with an error.
+    #[error("the other side answered: {}", .0.message)]
+    Peer(v1::Error),
+    /// The answer was refused on arrival.
+    #[error("the answer was refused: {0}")]
+    Rejected(Rejected),
+}
+
+/// Why draining did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// Not all was sent and handled in time.
+    #[error("draining did not end within {timeout_ms} ms: messages may be lost")]
+    TimedOut {
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+}
+
+impl From<Denied> for PublishError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(Box::new(denied))
+    }
+}
+
+impl From<Denied> for SubscribeError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(Box::new(denied))
+    }
+}

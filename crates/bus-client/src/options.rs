@@ -1,0 +1,150 @@
+//! How a client connects, and the bounds it keeps.
+
+use std::time::Duration;
+
+use bus_acl::Policy;
+use bus_proto::prost::Name;
+use bus_proto::{PayloadError, SubjectRoot, TypeRegistry};
+use bus_tls::TlsIdentity;
+
+/// How to connect, and every bound that the client keeps. Start with [`BusOptions::new`] and change what you need.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use bus_client::BusOptions;
+/// use bus_tls::{TlsIdentity, TlsOptions};
+///
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let identity = TlsIdentity::load(TlsOptions::from_env()?)?;
+/// let options = BusOptions::new("tls://bus.example:4222", identity).operation_timeout(Duration::from_secs(2));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct BusOptions {
+    pub(crate) servers: Vec<String>,
+    pub(crate) identity: TlsIdentity,
+    pub(crate) policy: Policy,
+    pub(crate) root: SubjectRoot,
+    pub(crate) registry: TypeRegistry,
+    pub(crate) max_payload: usize,
+    pub(crate) clock_skew: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) operation_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) reconnect_max_delay: Duration,
+    pub(crate) give_up_after_refusals: u32,
+    pub(crate) subscription_capacity: usize,
+    pub(crate) rotation_check: Duration,
+}
+
+impl BusOptions {
+    /// Options for the server at `url`, as the component that `identity` states, under the default policy.
+    ///
+    /// The address is `tls://host:port` or `host:port`; the host must be named in the server's certificate.
+    pub fn new(url: impl Into<String>, identity: TlsIdentity) -> Self {
+        Self {
+            servers: vec![url.into()],
+            identity,
+            policy: Policy::default(),
+            root: SubjectRoot::default(),
+            registry: TypeRegistry::default(),
+            max_payload: 256 * 1024,
+            clock_skew: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            operation_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+            reconnect_max_delay: Duration::from_secs(30),
+            give_up_after_refusals: 10,
+            subscription_capacity: 65_536,
+            rotation_check: Duration::from_secs(30),
+        }
+    }
+
+    /// Adds another server of the same bus, tried when the others do not answer.
+    pub fn server(mut self, url: impl Into<String>) -> Self {
+        self.servers.push(url.into());
+        self
+    }
+
+    /// The policy to keep, instead of the default one. It must be the one that the broker was configured from.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The subject root, `ransomeye` unless set.
+    pub fn root(mut self, root: SubjectRoot) -> Self {
+        self.root = root;
+        self
+    }
+
+    /// Registers the protobuf type `T` under `token`, which starts with `x-`. Publish and subscribe to it as
+    /// [`Registered<T>`](bus_proto::Registered).
+    ///
+    /// # Errors
+    ///
+    /// When the token is malformed, or the type or the token is taken.
+    pub fn register<T: Name>(mut self, token: &str) -> Result<Self, PayloadError> {
+        self.registry.register::<T>(token)?;
+        Ok(self)
+    }
+
+    /// The largest encoded message, in bytes; 262,144 unless set. Larger ones are refused locally, because the server
+    /// answers them by closing the connection. The server's own limit applies too.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// How far a live message's timestamp may be from this clock; 30 s unless set.
+    pub fn clock_skew(mut self, skew: Duration) -> Self {
+        self.clock_skew = skew;
+        self
+    }
+
+    /// How long one attempt to connect may take, name look-up and TLS handshake included; 5 s unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a publish, a subscribe, or a request for its answer may take; 5 s unless set.
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
+        self
+    }
+
+    /// How long [`BusClient::drain`](crate::BusClient::drain) may take; 10 s unless set.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// The longest pause between two attempts to reconnect; 30 s unless set. Pauses grow from some 50 ms and are
+    /// spread at random, so that a fleet does not return all at once.
+    pub fn reconnect_max_delay(mut self, delay: Duration) -> Self {
+        self.reconnect_max_delay = delay;
+        self
+    }
+
+    /// After how many refusals of its identity in a row the client closes for good; 10 unless set, 0 for never.
+    pub fn give_up_after_refusals(mut self, refusals: u32) -> Self {
+        self.give_up_after_refusals = refusals;
+        self
+    }
+
+    /// How many messages wait in a subscription that is read too slowly before the newest are dropped and counted;
+    /// 65,536 unless set.
+    pub fn subscription_capacity(mut self, messages: usize) -> Self {
+        self.subscription_capacity = messages;
+        self
+    }
+
+    /// How often the certificate files are looked at, to reconnect under a rotated certificate; 30 s unless set.
+    pub fn rotation_check(mut self, interval: Duration) -> Self {
+        self.rotation_check = interval;
+        self
+    }
+}

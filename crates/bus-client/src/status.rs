@@ -1,0 +1,133 @@
+//! How the connection is doing: its state, what happened to it, and counts.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The state of the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Connected, and one authenticated round trip succeeded since.
+    Connected,
+    /// Not connected; attempts to reconnect go on.
+    Disconnected,
+    /// Closed for good.
+    Closed(CloseReason),
+}
+
+/// Why a client closed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The program drained it.
+    Drained,
+    /// The broker refused this identity too often in a row.
+    Refused,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drained => "it was drained",
+            Self::Refused => "the broker refused its identity repeatedly",
+        })
+    }
+}
+
+/// Something that happened to the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusEvent {
+    /// Connected, or connected again; a round trip succeeded.
+    Connected,
+    /// The connection is gone; attempts to reconnect go on.
+    Disconnected,
+    /// An attempt to reconnect failed.
+    ReconnectFailed {
+        /// What was wrong.
+        reason: String,
+    },
+    /// The broker refused this identity.
+    Refused,
+    /// The broker denied publishing to a subject.
+    PublishDenied {
+        /// The subject.
+        subject: String,
+    },
+    /// The broker denied, or withdrew, a subscription.
+    SubscriptionDenied {
+        /// What was subscribed to.
+        filter: String,
+    },
+    /// A subscription is read too slowly; its newest messages are being dropped. Reported at most once a second; how
+    /// many were missed is counted from the messages' sequences.
+    SlowConsumer,
+    /// The certificate was rotated; the client reconnects under the new one.
+    IdentityRotated,
+    /// The certificate files changed to something unusable; the former certificate stays in use.
+    RotationFailed {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The server is about to shut down.
+    LameDuck,
+    /// The server reported another error.
+    ServerError {
+        /// What it said.
+        text: String,
+    },
+    /// Closed for good.
+    Closed(CloseReason),
+}
+
+/// Counts since the client was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Envelopes handed to the connection.
+    pub published: u64,
+    /// Messages that the policy denied before anything was sent.
+    pub denied: u64,
+    /// Denials that the broker reported.
+    pub broker_denied: u64,
+    /// Messages that subscriptions yielded.
+    pub received: u64,
+    /// Messages that arrived and were refused.
+    pub rejected: u64,
+    /// Messages that subscriptions missed, counted from the senders' sequences.
+    pub missed: u64,
+    /// How often the connection was established.
+    pub connects: u64,
+}
+
+/// The live counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) published: AtomicU64,
+    pub(crate) denied: AtomicU64,
+    pub(crate) broker_denied: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) missed: AtomicU64,
+    pub(crate) connects: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            published: read(&self.published),
+            denied: read(&self.denied),
+            broker_denied: read(&self.broker_denied),
+            received: read(&self.received),
+            rejected: read(&self.rejected),
+            missed: read(&self.missed),
+            connects: read(&self.connects),
+        }
+    }
+}
+
+/// Adds one to a counter.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,268 @@
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use bus_acl::{Permissions, Policy};
+use bus_proto::{Principal, SubjectRoot};
+
+use crate::error::ConfigError;
+use crate::syntax::{quoted, quoted_list, quoted_path};
+
+/// The server's own certificate, and the CA that every client's certificate must come from. All PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, followed by its intermediates. Clients check that it names the host they dialled.
+    pub cert: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The deployment's CA: the only trust there is, for clients and servers alike.
+    pub trust_root: PathBuf,
+}
+
+/// Everything that a nats-server of the bus is told.
+///
+/// Make one with [`ServerConfig::new`] and set the fields that should differ. Every rendered configuration demands a
+/// client certificate of the deployment's CA over TLS 1.3 before the first protocol byte, and admits exactly the listed
+/// components; there is no field that weakens this.
+///
+/// ```
+/// use bus_natsd::{ServerConfig, TlsFiles};
+///
+/// let tls = TlsFiles { cert: "server.crt".into(), key: "server.key".into(), trust_root: "ca.crt".into() };
+/// let mut config = ServerConfig::new(tls, vec!["spiffe://ransomeye.local/agent/agent-01".parse()?]);
+/// config.max_payload = 64 * 1024;
+/// let text = config.render()?;
+/// assert!(text.contains("verify_and_map: true"));
+/// assert!(text.contains(r#"user: "spiffe://ransomeye.local/agent/agent-01""#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// The server's name in logs and in a cluster. Default: `bus`.
+    pub server_name: String,
+    /// The address to listen on. Default: `127.0.0.1`, so that opening it to the network is a decision.
+    pub host: IpAddr,
+    /// The port to listen on. Default: 4222. 0 means any free one, which [`NatsServer::port`] then tells.
+    ///
+    /// [`NatsServer::port`]: crate::NatsServer::port
+    pub port: u16,
+    /// Certificate, key and trust root.
+    pub tls: TlsFiles,
+    /// The subject root of the bus. Default: `ransomeye`.
+    pub root: SubjectRoot,
+    /// Who may publish and receive what. Default: the default policy of `bus-acl`. A policy that names trust domains
+    /// gives nobody anything until it is bound to the one of the components ([`Policy::for_domain`]).
+    pub policy: Policy,
+    /// The components that may connect, all of one trust domain. An empty list lets nobody in.
+    pub components: Vec<Principal>,
+    /// The largest message in bytes. A client that sends a larger one is disconnected. Default: 256 KiB.
+    pub max_payload: u32,
+    /// The most connections at a time. Default: 10,000.
+    pub max_connections: u32,
+    /// The most subscriptions of one connection. Default: 256.
+    pub max_subscriptions: u32,
+    /// Where JetStream keeps its streams. Default: none, JetStream is off.
+    pub jetstream_dir: Option<PathBuf>,
+    /// The port of the monitoring page, which is plain HTTP and therefore only ever on 127.0.0.1 (0: any free one).
+    /// Default: none, the page is off.
+    pub monitoring_port: Option<u16>,
+}
+
+impl ServerConfig {
+    /// A configuration with the defaults that stand at each field.
+    #[must_use]
+    pub fn new(tls: TlsFiles, components: Vec<Principal>) -> Self {
+        Self {
+            server_name: "bus".to_owned(),
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 4222,
+            tls,
+            root: SubjectRoot::default(),
+            policy: Policy::default(),
+            components,
+            max_payload: 256 * 1024,
+            max_connections: 10_000,
+            max_subscriptions: 256,
+            jetstream_dir: None,
+            monitoring_port: None,
+        }
+    }
+
+    /// The whole configuration as the text of a nats-server configuration file. Relative paths become absolute.
+    ///
+    /// It holds no secret: keys are named by their paths.
+    ///
+    /// # Errors
+    ///
+    /// When a component is listed twice or is of another trust domain than the first one, when a text or path cannot be
+    /// written to such a file, or when a limit is zero.
+    pub fn render(&self) -> Result<String, ConfigError> {
+        self.check_components()?;
+        self.check_limits()?;
+        let mut text = String::from(
+            "# Rendered by bus-natsd from the policy and the list of components: change those, not this file.\n",
+        );
+        // Writing to a string cannot fail, so the results below carry nothing.
+        let _ = writeln!(text, "server_name: {}", quoted("server name", &self.server_name)?);
+        let _ = writeln!(text, "host: {}", quoted("host", &self.host.to_string())?);
+        let _ = writeln!(text, "port: {}", port_number(self.port));
+        let _ = writeln!(text, "max_payload: {}", self.max_payload);
+        let _ = writeln!(text, "max_connections: {}", self.max_connections);
+        if let Some(port) = self.monitoring_port {
+            let _ = writeln!(text, "http: \"127.0.0.1:{}\"", port_number(port));
+        }
+        if let Some(directory) = &self.jetstream_dir {
+            let _ = writeln!(text, "jetstream {{ store_dir: {} }}", quoted_path("JetStream directory", directory)?);
+        }
+        text.push_str(&self.render_tls()?);
+        // How long a client may take to present itself, in seconds.
+        text.push_str("authorization { timeout: 1.5 }\n");
+        text.push_str("system_account: SYS\n");
+        text.push_str(&self.render_accounts()?);
+        Ok(text)
+    }
+
+    fn check_components(&self) -> Result<(), ConfigError> {
+        let mut seen = HashSet::new();
+        for component in &self.components {
+            if let Some(first) = self.components.first()
+                && component.trust_domain != first.trust_domain
+            {
+                return Err(ConfigError::ForeignTrustDomain {
+                    component: component.clone(),
+                    expected: first.trust_domain.clone(),
+                });
+            }
+            if !seen.insert(component) {
+                return Err(ConfigError::DuplicateComponent(component.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        let limits = [
+            ("max_payload", self.max_payload),
+            ("max_connections", self.max_connections),
+            ("max_subscriptions", self.max_subscriptions),
+        ];
+        match limits.into_iter().find(|(_, limit)| *limit == 0) {
+            Some((what, _)) => Err(ConfigError::ZeroLimit { what }),
+            None => Ok(()),
+        }
+    }
+
+    fn render_tls(&self) -> Result<String, ConfigError> {
+        Ok(format!(
+            "tls {{\n  cert_file: {}\n  key_file: {}\n  ca_file: {}\n  verify_and_map: true\n  handshake_first: true\n  \
+             min_version: \"1.3\"\n  timeout: 5\n}}\n",
+            quoted_path("certificate", &self.tls.cert)?,
+            quoted_path("key", &self.tls.key)?,
+            quoted_path("trust root", &self.tls.trust_root)?,
+        ))
+    }
+
+    /// Payload and subscriptions are bounded at the account, as nats-server does not enforce them per user.
+    fn render_accounts(&self) -> Result<String, ConfigError> {
+        let jetstream = if self.jetstream_dir.is_some() { "    jetstream: enabled\n" } else { "" };
+        let mut text = format!(
+            "accounts {{\n  SYS {{}}\n  BUS {{\n{jetstream}    limits {{ max_payload: {}, max_connections: {}, \
+             max_subscriptions: {} }}\n    users: [\n",
+            self.max_payload, self.max_connections, self.max_subscriptions
+        );
+        for component in &self.components {
+            let permissions = self.policy.permissions(&self.root, component);
+            text.push_str(&render_user(&component.spiffe_id(), &permissions)?);
+        }
+        if self.components.is_empty() {
+            // Without any user nats-server asks nobody who they are. No certificate of the bus bears this name.
+            text.push_str(&render_user("nobody: no component is configured", &Permissions::default())?);
+        }
+        text.push_str("    ]\n  }\n}\n");
+        Ok(text)
+    }
+}
+
+fn render_user(name: &str, permissions: &Permissions) -> Result<String, ConfigError> {
+    Ok(format!(
+        "      {{\n        user: {}\n        permissions {{\n          publish {{ {} }}\n          subscribe {{ {} }}\n        }}\n      }}\n",
+        quoted("component", name)?,
+        render_rules(&permissions.publish_allow, &permissions.publish_deny)?,
+        render_rules(&permissions.subscribe_allow, &permissions.subscribe_deny)?,
+    ))
+}
+
+/// Nothing allowed is written as everything denied, since nats-server reads an empty list as no restriction.
+fn render_rules(allow: &[String], deny: &[String]) -> Result<String, ConfigError> {
+    if allow.is_empty() {
+        return Ok("deny: [ \">\" ]".to_owned());
+    }
+    let allow = quoted_list("allowed subject", allow)?;
+    if deny.is_empty() {
+        return Ok(format!("allow: {allow}"));
+    }
+    Ok(format!("allow: {allow}, deny: {}", quoted_list("denied subject", deny)?))
+}
+
+/// nats-server's way to ask for any free port is -1.
+fn port_number(port: u16) -> i32 {
+    if port == 0 { -1 } else { i32::from(port) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(components: &[&str]) -> ServerConfig {
+        let tls = TlsFiles { cert: "/a b/server.crt".into(), key: "/k".into(), trust_root: "/ca".into() };
+        ServerConfig::new(tls, components.iter().map(|id| id.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_component_listed_twice_is_refused() {
+        let twice = config(&["spiffe://td/agent/a", "spiffe://td/agent/b", "spiffe://td/agent/a"]);
+        let error = twice.render().unwrap_err();
+        assert!(matches!(&error, ConfigError::DuplicateComponent(who) if who.component().as_str() == "a"), "{error}");
+    }
+
+    #[test]
+    fn a_component_of_another_trust_domain_is_refused() {
+        let error = config(&["spiffe://td/agent/a", "spiffe://other/agent/a"]).render().unwrap_err();
+        assert!(matches!(&error, ConfigError::ForeignTrustDomain { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused() {
+        let mut config = config(&[]);
+        config.max_subscriptions = 0;
+        assert!(config.render().unwrap_err().to_string().contains("max_subscriptions"));
+    }
+
+    #[test]
+    fn a_path_with_a_control_character_is_refused() {
+        let mut config = config(&[]);
+        config.tls.key = "/keys/a\nno_auth_user: x".into();
+        assert!(matches!(config.render(), Err(ConfigError::Unwritable { what: "key", .. })));
+    }
+
+    #[test]
+    fn monitoring_and_jetstream_are_off_unless_asked_for() {
+        let mut config = config(&["spiffe://td/agent/a"]);
+        let text = config.render().unwrap();
+        assert!(!text.contains("http") && !text.contains("jetstream"), "{text}");
+        config.monitoring_port = Some(0);
+        config.jetstream_dir = Some("/data".into());
+        let text = config.render().unwrap();
+        assert!(text.contains("http: \"127.0.0.1:-1\"") && text.contains("store_dir: \"/data\""), "{text}");
+    }
+
+    #[test]
+    fn nothing_allowed_is_rendered_as_everything_denied() {
+        assert_eq!(render_rules(&[], &["a".into()]).unwrap(), "deny: [ \">\" ]");
+        assert_eq!(render_rules(&["a.>".into()], &["a.b".into()]).unwrap(), r#"allow: [ "a.>" ], deny: [ "a.b" ]"#);
+        let everybody_out = config(&[]).render().unwrap();
+        assert!(everybody_out.contains("publish { deny: [ \">\" ] }"), "{everybody_out}");
+    }
+}

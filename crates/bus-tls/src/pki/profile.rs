@@ -1,0 +1,208 @@
+//! What a certificate is to say.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bus_proto::{ComponentId, Endpoint, Role};
+use rcgen::{ExtendedKeyUsagePurpose, RsaKeySize, SanType};
+use rustls::pki_types::{ServerName, UnixTime};
+
+use super::PkiError;
+use crate::x509;
+
+/// How long a certificate is valid unless its profile says otherwise: 30 days.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Roles that belong to the infrastructure of the bus. No component profile can claim them.
+pub const RESERVED_ROLES: [&str; 2] = ["broker", "relay"];
+
+/// How far the start of a validity lies in the past, so that a host whose clock is a little behind accepts it.
+const BACKDATED_SECS: i64 = 5 * 60;
+
+/// The kind of key to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum KeyAlgorithm {
+    /// ECDSA on NIST P-256, which everything understands.
+    #[default]
+    P256,
+    /// ECDSA on NIST P-384.
+    P384,
+    /// Ed25519.
+    Ed25519,
+    /// RSA with 2048 bits.
+    Rsa2048,
+    /// RSA with 3072 bits.
+    Rsa3072,
+    /// RSA with 4096 bits. Making the key takes seconds.
+    Rsa4096,
+}
+
+impl KeyAlgorithm {
+    pub(super) fn generate(self) -> Result<rcgen::KeyPair, PkiError> {
+        let rsa = |size| rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size);
+        Ok(match self {
+            Self::P256 => rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+            Self::P384 => rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
+            Self::Ed25519 => rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519),
+            Self::Rsa2048 => rsa(RsaKeySize::_2048),
+            Self::Rsa3072 => rsa(RsaKeySize::_3072),
+            Self::Rsa4096 => rsa(RsaKeySize::_4096),
+        }?)
+    }
+}
+
+/// What a certificate is to say: for whom, for what, for how long.
+///
+/// ```
+/// use std::time::Duration;
+/// use bus_tls::pki::Profile;
+///
+/// let agent = Profile::component("agent".parse()?, "agent-linux-01".parse()?)?.lifetime(Duration::from_secs(3600));
+/// let broker = Profile::broker("n1".parse()?, ["localhost", "127.0.0.1"])?;
+/// # let _ = (agent, broker);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Profile {
+    pub(super) endpoint: Endpoint,
+    pub(super) server_names: Vec<SanType>,
+    pub(super) usages: Vec<ExtendedKeyUsagePurpose>,
+    pub(super) key_algorithm: KeyAlgorithm,
+    lifetime: Duration,
+    not_before: Option<i64>,
+    not_after: Option<i64>,
+}
+
+impl Profile {
+    /// A component that connects to the broker: extended key usage clientAuth, and no name but the SPIFFE identity.
+    ///
+    /// # Errors
+    ///
+    /// [`PkiError::ReservedRole`] for a role in [`RESERVED_ROLES`].
+    pub fn component(role: Role, component: ComponentId) -> Result<Self, PkiError> {
+        if RESERVED_ROLES.contains(&role.as_str()) {
+            return Err(PkiError::ReservedRole { role });
+        }
+        Ok(Self::new(role, component, Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth]))
+    }
+
+    /// A service of ours that accepts connections, under a role of its own choice: extended key usages serverAuth and
+    /// clientAuth, with these host names and IP addresses beside the identity.
+    ///
+    /// # Errors
+    ///
+    /// [`PkiError::ReservedRole`] for a role in [`RESERVED_ROLES`], [`PkiError::BadServerName`] for a name that is
+    /// neither a host name nor an IP address.
+    pub fn service<N: AsRef<str>>(
+        role: Role,
+        component: ComponentId,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Self, PkiError> {
+        if RESERVED_ROLES.contains(&role.as_str()) {
+            return Err(PkiError::ReservedRole { role });
+        }
+        Self::server(role, component, names)
+    }
+
+    /// A broker, identity `spiffe://<trust-domain>/broker/<component>`, with its host names and IP addresses.
+    ///
+    /// It gets the extended key usages serverAuth, for the components, and clientAuth, for the routes between brokers.
+    ///
+    /// # Errors
+    ///
+    /// [`PkiError::BadServerName`] for a name that is neither a host name nor an IP address.
+    pub fn broker<N: AsRef<str>>(component: ComponentId, names: impl IntoIterator<Item = N>) -> Result<Self, PkiError> {
+        Self::server(reserved("broker")?, component, names)
+    }
+
+    /// A relay that is hosted by somebody else: as [`Profile::broker`], with the role `relay`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Profile::broker`].
+    pub fn relay<N: AsRef<str>>(component: ComponentId, names: impl IntoIterator<Item = N>) -> Result<Self, PkiError> {
+        Self::server(reserved("relay")?, component, names)
+    }
+
+    fn server<N: AsRef<str>>(
+        role: Role,
+        component: ComponentId,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Self, PkiError> {
+        let names = names.into_iter().map(|name| server_name(name.as_ref())).collect::<Result<_, _>>()?;
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        Ok(Self::new(role, component, names, usages))
+    }
+
+    fn new(
+        role: Role,
+        component: ComponentId,
+        server_names: Vec<SanType>,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+    ) -> Self {
+        Self {
+            endpoint: Endpoint { role, component },
+            server_names,
+            usages,
+            key_algorithm: KeyAlgorithm::default(),
+            lifetime: DEFAULT_LIFETIME,
+            not_before: None,
+            not_after: None,
+        }
+    }
+
+    /// How long the certificate is valid, counted from its issue. [`DEFAULT_LIFETIME`] unless set.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// The first second of the validity, in seconds since 1970-01-01 UTC. Five minutes before the issue unless set, so
+    /// that a host whose clock is a little behind accepts the certificate.
+    pub fn not_before(mut self, seconds: i64) -> Self {
+        self.not_before = Some(seconds);
+        self
+    }
+
+    /// The last second of the validity, in seconds since 1970-01-01 UTC, instead of a lifetime.
+    pub fn not_after(mut self, seconds: i64) -> Self {
+        self.not_after = Some(seconds);
+        self
+    }
+
+    /// The kind of key to make. P-256 unless set.
+    pub fn key_algorithm(mut self, algorithm: KeyAlgorithm) -> Self {
+        self.key_algorithm = algorithm;
+        self
+    }
+
+    /// The first and last second of a validity that is issued now.
+    pub(super) fn validity(&self, now: UnixTime) -> Result<(i64, i64), PkiError> {
+        let now = x509::seconds(now);
+        let not_before = self.not_before.unwrap_or(now - BACKDATED_SECS);
+        let lifetime = i64::try_from(self.lifetime.as_secs()).map_err(|_| PkiError::BadValidity)?;
+        let not_after = match self.not_after {
+            Some(not_after) => not_after,
+            None => now.checked_add(lifetime).ok_or(PkiError::BadValidity)?,
+        };
+        if not_after <= not_before {
+            return Err(PkiError::BadValidity);
+        }
+        Ok((not_before, not_after))
+    }
+}
+
+fn reserved(role: &str) -> Result<Role, PkiError> {
+    Role::new(role).map_err(|error| PkiError::Crypto { reason: error.to_string() })
+}
+
+fn server_name(name: &str) -> Result<SanType, PkiError> {
+    let bad = || PkiError::BadServerName { name: name.escape_default().take(200).collect() };
+    match ServerName::try_from(name).map_err(|_| bad())? {
+        ServerName::IpAddress(address) => Ok(SanType::IpAddress(IpAddr::from(address))),
+        ServerName::DnsName(host) => host.as_ref().try_into().map(SanType::DnsName).map_err(|_| bad()),
+        _ => Err(bad()),
+    }
+}

@@ -1,0 +1,14 @@
+//! What this crate promises, one test for each promise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+#![allow(unreachable_pub, reason = "the modules of a test program are reachable from nowhere else")]
+
+mod accepted;
+mod bench;
+mod certificates;
+mod environment;
+mod files;
+mod handshakes;
+mod pki;
+mod revocation;
+mod rotation;
+mod trust_roots;

@@ -1,0 +1,327 @@
+//! The certificate authority.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use bus_proto::{Principal, TrustDomain};
+use bus_tls::pki::{Authority, CaOptions, Issued, KeyAlgorithm, PkiError, Profile};
+use bus_tls::{CertificateInfo, KeyKind, TlsError, TlsIdentity, TlsOptions};
+use tempfile::TempDir;
+
+use crate::bench::now;
+use crate::handshakes::connect;
+
+struct Pki {
+    dir: TempDir,
+    authority: Authority,
+}
+
+impl Pki {
+    fn new() -> Self {
+        Self::with(&CaOptions::default())
+    }
+
+    fn with(options: &CaOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::create(dir.path().join("pki"), domain(), options).unwrap();
+        Self { dir, authority }
+    }
+
+    fn options(&self, issued: &Issued) -> TlsOptions {
+        let files = issued.write(self.dir.path(), true).unwrap();
+        TlsOptions::new(files.certificate, files.key, self.authority.ca_path())
+    }
+
+    fn info(&self, issued: &Issued) -> CertificateInfo {
+        let path = self.options(issued).certificate_path().to_owned();
+        CertificateInfo::read(path).unwrap().remove(0)
+    }
+}
+
+fn domain() -> TrustDomain {
+    TrustDomain::new("ransomeye.test").unwrap()
+}
+
+fn agent() -> Profile {
+    Profile::component("agent".parse().unwrap(), "agent-01".parse().unwrap()).unwrap()
+}
+
+fn broker() -> Profile {
+    Profile::broker("n1".parse().unwrap(), ["localhost", "127.0.0.1", "::1"]).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn an_issued_certificate_is_a_good_identity() {
+    let pki = Pki::new();
+    let issued = pki.authority.issue(&agent()).unwrap();
+    let identity = TlsIdentity::load(pki.options(&issued).crl(pki.authority.crl_path())).unwrap();
+    assert_eq!(identity.principal(), *issued.principal());
+    assert_eq!(identity.principal().to_string(), "spiffe://ransomeye.test/agent/agent-01");
+    assert_eq!(identity.leaf().serial(), issued.serial());
+    assert_eq!(identity.not_after(), issued.not_after());
+}
+
+#[test]
+fn components_and_brokers_connect() {
+    let pki = Pki::new();
+    let agent = TlsIdentity::load(pki.options(&pki.authority.issue(&agent()).unwrap())).unwrap();
+    let broker = TlsIdentity::load_server(pki.options(&pki.authority.issue(&broker()).unwrap())).unwrap();
+    for name in ["localhost", "127.0.0.1", "::1"] {
+        connect(&agent.client_config(), &broker.server_config().unwrap(), name).unwrap();
+    }
+}
+
+#[test]
+fn the_certificate_of_the_authority_is_constrained() {
+    let pki = Pki::new();
+    let info = CertificateInfo::read(pki.authority.ca_path()).unwrap().remove(0);
+    assert!(info.is_ca);
+    assert_eq!(info.names, ["URI:spiffe://ransomeye.test"]);
+    assert_eq!(info.not_after, pki.authority.not_after());
+    let ten_years = now() + 3650 * 24 * 3600;
+    assert!((ten_years - info.not_after).abs() < 60);
+    let der = pem_to_der(&pki.authority.ca_path());
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert_eq!(certificate.basic_constraints().unwrap().unwrap().value.path_len_constraint, Some(0));
+    let usage = certificate.key_usage().unwrap().unwrap().value;
+    assert!(usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature());
+}
+
+fn pem_to_der(path: &Path) -> Vec<u8> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_file(path).unwrap().to_vec()
+}
+
+#[test]
+fn a_component_has_one_name_and_one_usage() {
+    let pki = Pki::new();
+    let issued = pki.authority.issue(&agent()).unwrap();
+    let info = pki.info(&issued);
+    assert_eq!(info.names, ["URI:spiffe://ransomeye.test/agent/agent-01"]);
+    assert_eq!(info.usages, ["clientAuth"]);
+    assert_eq!(info.principal.as_ref(), Some(issued.principal()));
+    assert!(!info.is_ca);
+    assert_eq!(info.serial, issued.serial());
+    assert_eq!((info.not_after, info.key), (issued.not_after(), KeyKind::P256));
+    // Five minutes of tolerance for clocks, then thirty days.
+    assert!((now() - 300 - info.not_before).abs() < 60);
+    assert!((now() + 30 * 24 * 3600 - info.not_after).abs() < 60);
+}
+
+#[test]
+fn a_broker_has_its_host_names_and_both_usages() {
+    let pki = Pki::new();
+    let info = pki.info(&pki.authority.issue(&broker()).unwrap());
+    assert_eq!(info.names, ["URI:spiffe://ransomeye.test/broker/n1", "DNS:localhost", "IP:127.0.0.1", "IP:::1"]);
+    assert_eq!(info.usages, ["serverAuth", "clientAuth"]);
+}
+
+#[test]
+fn all_key_algorithms_can_be_chosen() {
+    for (algorithm, kind) in [
+        (KeyAlgorithm::P384, KeyKind::P384),
+        (KeyAlgorithm::Ed25519, KeyKind::Ed25519),
+        (KeyAlgorithm::Rsa2048, KeyKind::Rsa { bits: 2048 }),
+    ] {
+        let pki = Pki::with(&CaOptions { key_algorithm: algorithm, ..CaOptions::default() });
+        let reopened = Authority::open(pki.authority.dir()).unwrap();
+        let issued = reopened.issue(&agent().key_algorithm(algorithm)).unwrap();
+        TlsIdentity::load(pki.options(&issued)).unwrap();
+        assert_eq!(pki.info(&issued).key, kind);
+    }
+}
+
+#[test]
+fn the_fingerprint_is_that_of_openssl() {
+    // SHA-256 of the DER, as `openssl x509 -fingerprint -sha256` prints it; the digest of "abc" is FIPS 180's example.
+    let pki = Pki::new();
+    let info = CertificateInfo::read(pki.authority.ca_path()).unwrap().remove(0);
+    assert_eq!(info.fingerprint.len(), 64);
+    assert_eq!(CertificateInfo::from_der(&pem_to_der(&pki.authority.ca_path())).unwrap(), info);
+}
+
+#[test]
+fn reserved_roles_are_refused() {
+    for role in ["broker", "relay"] {
+        let role: bus_proto::Role = role.parse().unwrap();
+        let component: bus_proto::ComponentId = "a".parse().unwrap();
+        let error = Profile::component(role.clone(), component.clone()).unwrap_err();
+        assert!(matches!(error, PkiError::ReservedRole { .. }));
+        let error = Profile::service(role, component, ["localhost"]).unwrap_err();
+        assert!(error.to_string().contains("reserved"));
+    }
+}
+
+#[test]
+fn a_malformed_server_name_is_refused() {
+    for name in ["", "a b", "*", "host:4222", "nats://host"] {
+        let error = Profile::broker("n1".parse().unwrap(), [name]).unwrap_err();
+        assert!(matches!(error, PkiError::BadServerName { .. }), "{name}");
+    }
+}
+
+#[test]
+fn an_authority_is_never_overwritten() {
+    let pki = Pki::new();
+    let before = fs::read(pki.authority.ca_path()).unwrap();
+    let again = || Authority::create(pki.authority.dir(), domain(), &CaOptions::default());
+    assert!(matches!(again(), Err(PkiError::AlreadyExists { .. })));
+    fs::remove_file(pki.authority.ca_path()).unwrap();
+    assert!(matches!(again(), Err(PkiError::AlreadyExists { .. })), "the key is left");
+    assert!(!pki.authority.ca_path().exists());
+    fs::write(pki.authority.ca_path(), before).unwrap();
+    Authority::open(pki.authority.dir()).unwrap();
+}
+
+#[test]
+fn issued_files_are_overwritten_only_on_demand() {
+    let pki = Pki::new();
+    let first = pki.authority.issue(&agent()).unwrap();
+    let second = pki.authority.issue(&agent()).unwrap();
+    let files = first.write(pki.dir.path(), false).unwrap();
+    for kept in [&files.key, &files.certificate] {
+        let other = if kept == &files.key { &files.certificate } else { &files.key };
+        fs::remove_file(other).unwrap();
+        let error = second.write(pki.dir.path(), false).unwrap_err();
+        assert!(matches!(&error, PkiError::AlreadyExists { path } if path == kept));
+        assert!(!other.exists(), "nothing is written then");
+        fs::remove_file(kept).unwrap();
+        first.write(pki.dir.path(), false).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&files.certificate).unwrap(), first.certificate_pem());
+    second.write(pki.dir.path(), true).unwrap();
+    assert_eq!(fs::read_to_string(&files.certificate).unwrap(), second.certificate_pem());
+    assert_eq!(fs::read_to_string(&files.key).unwrap(), second.key_pem());
+    assert_eq!(mode(&files.key), 0o600);
+}
+
+#[test]
+fn private_keys_are_readable_by_their_owner_alone() {
+    let pki = Pki::new();
+    let files = pki.authority.issue(&agent()).unwrap().write(pki.dir.path(), false).unwrap();
+    assert_eq!(mode(&files.key), 0o600);
+    assert_eq!(mode(&pki.authority.dir().join("ca.key")), 0o600);
+}
+
+#[test]
+fn an_authority_can_be_opened_again() {
+    let pki = Pki::new();
+    let issued = Authority::open(pki.authority.dir()).unwrap().issue(&agent()).unwrap();
+    TlsIdentity::load(pki.options(&issued)).unwrap();
+    let entries = pki.authority.issued().unwrap();
+    assert_eq!((entries.len(), entries[0].serial.as_str()), (1, issued.serial()));
+}
+
+#[test]
+fn a_directory_without_an_authority_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Authority::open(dir.path()), Err(PkiError::NoAuthority { .. })));
+}
+
+#[test]
+fn an_exposed_or_foreign_authority_key_is_refused() {
+    let pki = Pki::new();
+    let key = pki.authority.dir().join("ca.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Authority::open(pki.authority.dir()).unwrap_err();
+    assert!(matches!(error, PkiError::File(TlsError::ExposedKey { .. })), "{error:?}");
+    fs::copy(Pki::new().authority.dir().join("ca.key"), &key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let error = Authority::open(pki.authority.dir()).unwrap_err();
+    assert!(matches!(error, PkiError::File(TlsError::KeyMismatch { .. })), "{error:?}");
+}
+
+#[test]
+fn a_revoked_component_is_refused() {
+    let pki = Pki::new();
+    let (first, second) = (pki.authority.issue(&agent()).unwrap(), pki.authority.issue(&agent()).unwrap());
+    let load = |issued| TlsIdentity::load(pki.options(issued).crl(pki.authority.crl_path()));
+    let entry = pki.authority.revoke_serial(first.serial()).unwrap();
+    assert!(entry.revoked_at.is_some());
+    assert!(matches!(load(&first), Err(TlsError::Revoked { .. })));
+    load(&second).unwrap();
+    let entries = pki.authority.revoke_principal(second.principal()).unwrap();
+    assert_eq!(entries.len(), 2);
+    assert!(matches!(load(&second), Err(TlsError::Revoked { .. })));
+    let revoked = Authority::open(pki.authority.dir()).unwrap().issued().unwrap();
+    assert!(revoked.iter().all(|entry| entry.revoked_at.is_some()));
+}
+
+#[test]
+fn what_was_never_issued_cannot_be_revoked() {
+    let pki = Pki::new();
+    assert!(matches!(pki.authority.revoke_serial("00ff"), Err(PkiError::UnknownSerial { .. })));
+    let principal: Principal = "spiffe://ransomeye.test/agent/nobody".parse().unwrap();
+    assert!(matches!(pki.authority.revoke_principal(&principal), Err(PkiError::UnknownPrincipal { .. })));
+}
+
+#[test]
+fn the_numbers_of_revocation_lists_increase_and_their_lifetime_can_be_chosen() {
+    let pki = Pki::new();
+    let crl = |authority: &Authority| {
+        use rustls::pki_types::CertificateRevocationListDer;
+        use rustls::pki_types::pem::PemObject;
+        let der = CertificateRevocationListDer::from_pem_file(authority.crl_path()).unwrap();
+        let (_, list) = x509_parser::parse_x509_crl(&der).unwrap();
+        let lifetime = list.next_update().unwrap().timestamp() - list.last_update().timestamp();
+        (list.crl_number().unwrap().to_string(), lifetime)
+    };
+    assert_eq!(crl(&pki.authority), ("1".to_owned(), 7 * 24 * 3600));
+    pki.authority.renew_crl().unwrap();
+    let reopened = Authority::open(pki.authority.dir()).unwrap().crl_lifetime(Duration::from_secs(3600));
+    reopened.renew_crl().unwrap();
+    assert_eq!(crl(&reopened), ("3".to_owned(), 3600));
+}
+
+#[test]
+fn any_validity_within_the_authoritys_can_be_chosen() {
+    let pki = Pki::new();
+    let expired = pki.authority.issue(&agent().not_before(now() - 200).not_after(now() - 100)).unwrap();
+    assert!(matches!(TlsIdentity::load(pki.options(&expired)), Err(TlsError::Expired { .. })));
+    let hour = pki.authority.issue(&agent().lifetime(Duration::from_secs(3600))).unwrap();
+    assert!((now() + 3600 - hour.not_after()).abs() < 60);
+    let empty = pki.authority.issue(&agent().not_before(now()).not_after(now() - 100));
+    assert!(matches!(empty, Err(PkiError::BadValidity)));
+    let endless = pki.authority.issue(&agent().lifetime(Duration::MAX));
+    assert!(matches!(endless, Err(PkiError::BadValidity)));
+    let long = pki.authority.issue(&agent().lifetime(Duration::from_secs(20 * 365 * 24 * 3600)));
+    assert!(matches!(long, Err(PkiError::OutlivesAuthority { .. })));
+}
+
+#[test]
+fn serial_numbers_are_long_and_differ() {
+    let pki = Pki::new();
+    let serials: Vec<String> = (0..8).map(|_| pki.authority.issue(&agent()).unwrap().serial().to_owned()).collect();
+    for (index, serial) in serials.iter().enumerate() {
+        assert_eq!(serial.len(), 32);
+        assert!(!serials[..index].contains(serial));
+    }
+}
+
+#[test]
+fn a_damaged_record_is_refused_with_its_line() {
+    let pki = Pki::new();
+    let path = pki.authority.dir().join("record.tsv");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}issued\tonly this\n")).unwrap();
+    let error = pki.authority.issue(&agent()).unwrap_err();
+    assert!(matches!(error, PkiError::DamagedRecord { line: 2, .. }), "{error:?}");
+}
+
+#[test]
+fn debug_output_shows_no_key() {
+    let pki = Pki::new();
+    let issued = pki.authority.issue(&agent()).unwrap();
+    let shown = format!("{issued:?} {:?}", pki.authority);
+    for line in issued.key_pem().lines().filter(|line| !line.starts_with("-----")) {
+        assert!(!shown.contains(line));
+    }
+    assert!(shown.contains("agent-01"));
+}

@@ -1,0 +1,494 @@
+//! The client against a real nats-server: what is allowed arrives, what is not is refused, and nothing hangs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
+use std::time::Duration;
+
+use bus_acl::{Policy, Why};
+use bus_client::{
+    BusClient, BusEvent, CloseReason, CommandHandler, ConnectError, PublishError, Received, Rejected, RequestError,
+    Status, SubscribeError,
+};
+use bus_proto::v1::{
+    AlertEvent, CommandRequest, CommandResult, CommandStatus, CommandType, Envelope, Heartbeat, Severity,
+    TelemetryEvent, TraceContext,
+};
+use bus_proto::{AnyPayload, Endpoint, MessageType, Payload, Registered};
+use bus_tests::deployment::{Deployment, principal};
+use bus_tls::Refresh;
+use prost::{Message, Name};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn beat(uptime: u64) -> Heartbeat {
+    Heartbeat { uptime, version: "0.1.0".into() }
+}
+
+fn load(cpu_usage: f64) -> TelemetryEvent {
+    TelemetryEvent { cpu_usage, ram_usage: 50.0 }
+}
+
+fn kill(target_pid: u32) -> CommandRequest {
+    CommandRequest { command_type: CommandType::Kill.into(), target_pid }
+}
+
+fn endpoint(text: &str) -> Endpoint {
+    text.parse().unwrap()
+}
+
+async fn next<T: Payload>(subscription: &mut bus_client::Subscription<T>) -> Result<Received<T>, Rejected> {
+    timeout(PATIENCE, subscription.next()).await.expect("a message in time").expect("an open subscription")
+}
+
+async fn wait_for(bus: &BusClient, fits: impl FnMut(&Status) -> bool) {
+    timeout(PATIENCE, bus.status().wait_for(fits)).await.expect("the status in time").expect("a living client");
+}
+
+async fn wait_for_event(events: &mut tokio::sync::broadcast::Receiver<BusEvent>, fits: impl Fn(&BusEvent) -> bool) {
+    timeout(PATIENCE, async { while !fits(&events.recv().await.expect("an event")) {} }).await.expect("it in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agents_events_reach_core_with_their_sender() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
+    let mut all = core.subscribe::<AnyPayload>().await.unwrap();
+
+    agent.publish(load(12.5)).await.unwrap();
+    agent.publish(beat(7)).await.unwrap();
+
+    let received = next(&mut telemetry).await.unwrap();
+    assert_eq!(received.sender(), &principal("agent/agent-01"));
+    assert_eq!(received.subject(), "ransomeye.events.telemetry.agent.agent-01");
+    assert_eq!(received.payload(), &load(12.5));
+    assert_eq!(received.sequence(), 1);
+    assert_eq!(received.priority(), 5);
+    assert_eq!(next(&mut all).await.unwrap().payload(), &AnyPayload::Telemetry(load(12.5)));
+    assert_eq!(next(&mut all).await.unwrap().payload(), &AnyPayload::Heartbeat(beat(7)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_envelope_keeps_its_further_fields() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut alerts = core.subscribe::<AlertEvent>().await.unwrap();
+    let alert = AlertEvent {
+        threat_type: "ransomware.mass-rename".into(),
+        severity: Severity::High.into(),
+        description: "4,000 files renamed in 10 s".into(),
+    };
+    let mut envelope = agent.envelope(alert.clone()).unwrap();
+    envelope.priority = 9;
+    envelope.tags = vec!["disk".into()];
+    envelope.expires_at = envelope.timestamp_utc + 60_000;
+    let id = envelope.message_id.clone();
+    agent.publish(envelope).await.unwrap();
+    let received = next(&mut alerts).await.unwrap();
+    assert_eq!(received.payload(), &alert);
+    assert_eq!((received.priority(), received.tags()), (9, ["disk".to_owned()].as_slice()));
+    assert_eq!(received.message_id(), id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_publish_never_reaches_the_server() {
+    let deployment = Deployment::start(&["agent/agent-01"]);
+    let agent = deployment.connect("agent/agent-01").await;
+    let position = deployment.server.log_position();
+    let error = agent.send(&endpoint("agent/agent-02"), kill(1)).await.unwrap_err();
+    let PublishError::Denied(denied) = error else { panic!("{error}") };
+    assert_eq!(denied.why(), Why::NoRule);
+    assert_eq!(denied.request().message_type, Some(&MessageType::Command));
+    assert!(matches!(agent.publish(kill(1)).await, Err(PublishError::Denied(_))));
+    assert_eq!(agent.stats().denied, 2);
+    assert_eq!(agent.stats().published, 0);
+    // The server logs every denied publish; it has none to log, although it answers.
+    assert!(agent.flush().await);
+    assert!(!deployment.server.log_lines()[position..].iter().any(|line| line.contains("Violation")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_subscription_is_an_error_of_the_call() {
+    let deployment = Deployment::start(&["agent/agent-01"]);
+    let agent = deployment.connect("agent/agent-01").await;
+    assert!(matches!(agent.subscribe::<TelemetryEvent>().await, Err(SubscribeError::Denied(_))));
+    assert!(matches!(agent.subscribe::<AnyPayload>().await, Err(SubscribeError::Denied(_))));
+}
+
+/// A client whose policy allows more than the broker's.
+async fn with_wider_policy(deployment: &Deployment, name: &str) -> BusClient {
+    let wide = Policy::from_toml(
+        "version = 1\n\
+         [[rule]]\nrole = \"*\"\naction = \"publish\"\ntypes = \"*\"\nto = \"events\"\n\
+         [[rule]]\nrole = \"*\"\naction = \"publish\"\ntypes = \"*\"\nto = \"inbox:*/*\"\n\
+         [[rule]]\nrole = \"*\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"inbox\"\n\
+         [[rule]]\nrole = \"*\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"events\"\n",
+    )
+    .unwrap();
+    BusClient::connect(deployment.options(name).policy(wide)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_by_the_broker_is_the_error_of_the_call_that_caused_it() {
+    let deployment = Deployment::start(&["agent/agent-01", "agent/agent-02"]);
+    let agent = with_wider_policy(&deployment, "agent/agent-01").await;
+    for _ in 0..3 {
+        let published = agent.send(&endpoint("agent/agent-02"), kill(1)).await;
+        assert!(matches!(published, Err(PublishError::BrokerDenied { .. })), "{published:?}");
+    }
+    agent.publish(beat(1)).await.unwrap();
+    let subscribed = agent.subscribe::<TelemetryEvent>().await;
+    assert!(matches!(subscribed, Err(SubscribeError::BrokerDenied { .. })), "{subscribed:?}");
+    let asked = agent.request::<CommandResult>(&endpoint("agent/agent-02"), kill(1)).await;
+    assert!(matches!(asked, Err(RequestError::Publish(PublishError::BrokerDenied { .. }))), "{asked:?}");
+    assert!(agent.stats().broker_denied >= 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_withdrawn_from_a_live_connection_are_reported() {
+    let mut deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
+    agent.publish(beat(1)).await.unwrap();
+    assert!(next(&mut beats).await.is_ok());
+
+    deployment.reconfigure(&["core/core-01", "agent/agent-01"], Policy::new([]));
+    let withdrawn = next(&mut beats).await;
+    assert!(matches!(withdrawn, Err(Rejected::Withdrawn { .. })), "{withdrawn:?}");
+    // The first publish after it may be on its way before the verdict; the next one knows.
+    let mut events = agent.events();
+    if agent.publish(beat(2)).await.is_ok() {
+        wait_for_event(&mut events, |event| matches!(event, BusEvent::PublishDenied { .. })).await;
+    }
+    assert!(matches!(agent.publish(beat(3)).await, Err(PublishError::BrokerDenied { .. })));
+}
+
+struct Obeys;
+
+impl CommandHandler for Obeys {
+    async fn handle(&self, command: Received<CommandRequest>) -> CommandResult {
+        match command.payload().target_pid {
+            13 => panic!("a handler that fails"),
+            pid => CommandResult::completed(format!("{} ended {pid}", command.sender().component())),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_reaches_its_agent_and_the_result_comes_back() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01", "agent/agent-02"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let _server = agent.serve_commands(Obeys).await.unwrap();
+    for pid in 1..=5 {
+        let result = core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(pid)).await;
+        if pid == 13 {
+            continue;
+        }
+        let result = result.unwrap();
+        assert_eq!(result.sender(), &principal("agent/agent-01"));
+        assert_eq!(result.payload().status(), CommandStatus::Completed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_is_answered_and_goes_on() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let _server = agent.serve_commands(Obeys).await.unwrap();
+    let failed = core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(13)).await;
+    assert!(matches!(failed, Err(RequestError::Peer(_))), "{failed:?}");
+    assert!(core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(14)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_at_once_each_get_their_own_answer() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let _server = agent.serve_commands(Obeys).await.unwrap();
+    let asked = (100..200).map(|pid| {
+        let core = core.clone();
+        async move {
+            let result = core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(pid)).await.unwrap();
+            assert_eq!(result.payload().detail, format!("core-01 ended {pid}"));
+        }
+    });
+    futures_util::future::join_all(asked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_nobody_fails_at_once() {
+    let deployment = Deployment::start(&["core/core-01"]);
+    let core = BusClient::connect(deployment.options("core/core-01").operation_timeout(PATIENCE)).await.unwrap();
+    let nobody = endpoint("agent/agent-01");
+    let asked = timeout(PATIENCE / 2, core.request::<CommandResult>(&nobody, kill(1)));
+    let answer = asked.await.expect("no wait for the timeout");
+    assert!(matches!(answer, Err(RequestError::NoResponders { .. })), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_from_another_component_than_the_one_asked_is_refused() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01", "agent/agent-02"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let other = deployment.connect("agent/agent-02").await;
+    let mut commands = agent.subscribe_inbox::<CommandRequest>().await.unwrap();
+    let asking = tokio::spawn({
+        let core = core.clone();
+        async move { core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1)).await }
+    });
+    let command = next(&mut commands).await.unwrap();
+    // The other agent knows even the request itself, and still cannot answer it.
+    other.reply(&command, CommandResult::completed("forged")).await.unwrap();
+    assert!(other.flush().await);
+    agent.reply(&command, CommandResult::completed("true")).await.unwrap();
+    let answer = asking.await.unwrap().unwrap();
+    assert_eq!(answer.payload().detail, "true");
+    assert_eq!(core.stats().rejected, 1);
+    // A second answer to the same request is one too many.
+    agent.reply(&command, CommandResult::completed("again")).await.unwrap();
+    assert!(agent.flush().await && core.flush().await);
+    timeout(PATIENCE, async {
+        while core.stats().rejected < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the second answer is counted");
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DiskUsage {
+    #[prost(uint64, tag = "1")]
+    free_bytes: u64,
+}
+
+impl Name for DiskUsage {
+    const NAME: &'static str = "DiskUsage";
+    const PACKAGE: &'static str = "acme.fleet.v1";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_type_travels_and_an_unregistered_one_is_refused_on_both_sides() {
+    let policy = Policy::from_toml(
+        "version = 1\n\
+         [[rule]]\nrole = \"agent\"\naction = \"publish\"\ntypes = [\"x-disk-usage\"]\nto = \"events\"\n\
+         [[rule]]\nrole = \"core\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"events\"\n",
+    )
+    .unwrap();
+    let deployment =
+        Deployment::start_with(&["core/core-01", "agent/agent-01"], |config| config.policy = policy.clone());
+    let known = |name| deployment.options(name).policy(policy.clone()).register::<DiskUsage>("x-disk-usage").unwrap();
+    let agent = BusClient::connect(known("agent/agent-01")).await.unwrap();
+    let core = BusClient::connect(known("core/core-01")).await.unwrap();
+    let ignorant = BusClient::connect(deployment.options("core/core-01").policy(policy.clone())).await.unwrap();
+
+    let mut usage = core.subscribe::<Registered<DiskUsage>>().await.unwrap();
+    let mut everything = ignorant.subscribe::<AnyPayload>().await.unwrap();
+    agent.publish(Registered(DiskUsage { free_bytes: 42 })).await.unwrap();
+    assert_eq!(next(&mut usage).await.unwrap().payload().0.free_bytes, 42);
+    let refused = next(&mut everything).await.unwrap_err();
+    assert_eq!(refused.reason(), "payload", "{refused}");
+    assert!(matches!(ignorant.subscribe::<Registered<DiskUsage>>().await, Err(SubscribeError::Payload(_))));
+    let unknown = agent.publish(Registered(TraceContext::default())).await;
+    assert!(matches!(unknown, Err(PublishError::Payload(_))), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_is_refused_here_and_the_connection_stays() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let agent = deployment.connect("agent/agent-01").await;
+    let connects = agent.stats().connects;
+    let mut envelope = agent.envelope(beat(1)).unwrap();
+    envelope.bundle = vec![0; 16_000].into();
+    let small = BusClient::connect(deployment.options("agent/agent-01").max_payload(8_000)).await.unwrap();
+    let refused = small.publish(envelope.clone()).await;
+    assert!(matches!(refused, Err(PublishError::TooLarge { max: 8_000, .. })), "{refused:?}");
+    agent.publish(envelope).await.unwrap();
+    assert_eq!(agent.max_payload(), 262_144);
+    assert_eq!(agent.stats().connects, connects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_of_somebody_else_or_out_of_bounds_is_refused_here() {
+    let deployment = Deployment::start(&["agent/agent-01"]);
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut foreign = agent.envelope(beat(1)).unwrap();
+    foreign.source_component = "core-01".into();
+    assert!(matches!(agent.publish(foreign).await, Err(PublishError::NotYourEnvelope { .. })));
+    let mut expired = agent.envelope(beat(1)).unwrap();
+    expired.expires_at = expired.timestamp_utc - 1;
+    assert!(matches!(agent.publish(expired).await, Err(PublishError::Invalid(_))));
+    assert!(matches!(agent.publish(load(101.0)).await, Err(PublishError::Invalid(_))));
+    assert!(matches!(agent.publish(Envelope::default()).await, Err(PublishError::Invalid(_))));
+    assert_eq!(agent.stats().published, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_the_server_does_not_know_is_refused() {
+    let deployment = Deployment::start(&["core/core-01"]);
+    let refused = BusClient::connect(deployment.options("agent/agent-99")).await;
+    assert!(matches!(refused, Err(ConnectError::Refused { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_refused_again_and_again_gives_up() {
+    let mut deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let options =
+        deployment.options("agent/agent-01").give_up_after_refusals(3).reconnect_max_delay(Duration::from_millis(100));
+    let agent = BusClient::connect(options).await.unwrap();
+    deployment.reconfigure(&["core/core-01"], Policy::default());
+    wait_for(&agent, |status| *status == Status::Closed(CloseReason::Refused)).await;
+    assert!(matches!(agent.publish(beat(1)).await, Err(PublishError::Closed(CloseReason::Refused))));
+    assert!(matches!(agent.subscribe_inbox::<CommandRequest>().await, Err(SubscribeError::Closed(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_answers_within_its_timeout_and_says_so() {
+    let mut deployment = Deployment::start(&["core/core-01"]);
+    let options = deployment.options("core/core-01");
+    deployment.server.stop().unwrap();
+    let refused = BusClient::connect(options).await;
+    assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_ends_while_the_server_is_down_and_works_again_after_its_restart() {
+    let mut deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let options = |name| {
+        deployment
+            .options(name)
+            .operation_timeout(Duration::from_millis(500))
+            .reconnect_max_delay(Duration::from_millis(100))
+    };
+    let core = BusClient::connect(options("core/core-01")).await.unwrap();
+    let agent = BusClient::connect(options("agent/agent-01")).await.unwrap();
+    let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
+    agent.publish(beat(1)).await.unwrap();
+    assert!(next(&mut beats).await.is_ok());
+
+    deployment.server.kill().unwrap();
+    wait_for(&agent, |status| *status == Status::Disconnected).await;
+    wait_for(&core, |status| *status == Status::Disconnected).await;
+    let asked = timeout(PATIENCE, core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1))).await;
+    assert!(asked.expect("an end").is_err());
+    let subscribed = timeout(PATIENCE, core.subscribe::<TelemetryEvent>()).await;
+    assert!(matches!(subscribed.expect("an end"), Err(SubscribeError::TimedOut { .. })));
+    // async-nats buffers some 2,000 commands and then blocks for ever; here each call ends.
+    let flood = async {
+        for _ in 0..2_500 {
+            if let Err(PublishError::TimedOut { .. }) = agent.publish(beat(2)).await {
+                return;
+            }
+        }
+        panic!("a connection that is down took 2,500 messages");
+    };
+    timeout(PATIENCE * 2, flood).await.expect("an end");
+
+    deployment.server.restart().unwrap();
+    wait_for(&agent, |status| *status == Status::Connected).await;
+    wait_for(&core, |status| *status == Status::Connected).await;
+    agent.publish(beat(9_999)).await.unwrap();
+    let arrived = timeout(PATIENCE, async {
+        loop {
+            match next(&mut beats).await {
+                Ok(received) if received.payload().uptime == 9_999 => return,
+                _ => {}
+            }
+        }
+    });
+    arrived.await.expect("the subscription lives on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_slow_subscriber_missed_is_counted_exactly() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = BusClient::connect(deployment.options("core/core-01").subscription_capacity(100)).await.unwrap();
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut events = core.events();
+    let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
+    for _ in 0..1_000 {
+        agent.publish(load(1.0)).await.unwrap();
+    }
+    assert!(agent.flush().await && core.flush().await);
+    wait_for_event(&mut events, |event| *event == BusEvent::SlowConsumer).await;
+    let mut received = 0;
+    while received < 100 {
+        next(&mut telemetry).await.unwrap();
+        received += 1;
+    }
+    agent.publish(load(2.0)).await.unwrap();
+    assert!((next(&mut telemetry).await.unwrap().payload().cpu_usage - 2.0).abs() < f64::EPSILON);
+    assert_eq!(telemetry.missed(), 1_001 - 101);
+    assert_eq!(core.stats().missed, 900);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_sends_what_is_waiting_and_closes() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
+    for uptime in 0..10_000 {
+        agent.publish(beat(uptime)).await.unwrap();
+    }
+    agent.drain().await.unwrap();
+    agent.drain().await.unwrap();
+    assert_eq!(*agent.status().borrow(), Status::Closed(CloseReason::Drained));
+    assert!(matches!(agent.publish(beat(0)).await, Err(PublishError::Closed(CloseReason::Drained))));
+    for uptime in 0..10_000 {
+        assert_eq!(next(&mut beats).await.unwrap().payload().uptime, uptime);
+    }
+    core.drain().await.unwrap();
+    assert!(timeout(PATIENCE, beats.next()).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_certificate_is_used_without_a_restart() {
+    let deployment = Deployment::start(&["agent/agent-01"]);
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut events = agent.events();
+    assert_eq!(agent.refresh_identity().await.unwrap(), Refresh::Unchanged);
+    let _files = deployment.issue("agent/agent-01");
+    assert_eq!(agent.refresh_identity().await.unwrap(), Refresh::Rotated);
+    wait_for_event(&mut events, |event| *event == BusEvent::IdentityRotated).await;
+    wait_for_event(&mut events, |event| *event == BusEvent::Connected).await;
+    agent.publish(beat(1)).await.unwrap();
+
+    let files = deployment.issue("agent/agent-01");
+    std::fs::write(&files.certificate, "no certificate").unwrap();
+    assert!(agent.refresh_identity().await.is_err());
+    agent.publish(beat(2)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_client_ends_its_connection_and_every_task() {
+    let deployment = Deployment::start(&["agent/agent-01", "core/core-01"]);
+    let core = deployment.connect("core/core-01").await;
+    assert!(core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1)).await.is_err());
+    let mut status = core.status();
+    drop(core);
+    // The status ends when the last of the connection's own tasks has let go of it.
+    timeout(PATIENCE, async { while status.changed().await.is_ok() {} }).await.expect("everything is let go of");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_of_one_component_do_not_disturb_each_other() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let (one, two) = (deployment.connect("agent/agent-01").await, deployment.connect("agent/agent-01").await);
+    let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
+    for uptime in 0..100 {
+        one.publish(beat(uptime)).await.unwrap();
+        two.publish(beat(uptime)).await.unwrap();
+    }
+    for _ in 0..200 {
+        next(&mut beats).await.unwrap();
+    }
+    assert_eq!(beats.missed(), 0);
+}

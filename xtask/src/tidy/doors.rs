@@ -1,0 +1,83 @@
+//! What the code of a crate may name.
+
+use crate::tidy::Violation;
+use crate::tidy::sources::Sources;
+
+const PURE: &[&str] = &["crates/bus-acl/src/", "crates/bus-proto/src/"];
+
+/// Files, sockets, clocks and the environment: a pure crate gets what they would tell it as arguments.
+const IMPURE: &[&str] =
+    &["std::fs", "std::net", "std::env", "std::process", "std::thread", "std::io", "SystemTime", "Instant::now"];
+
+const TLS: &str = "crates/bus-tls/src/";
+
+const TLS_BUILDERS: &[&str] = &["ClientConfig::builder", "ServerConfig::builder", "WebPkiServerVerifier::builder"];
+
+/// The pure crates name nothing impure outside of their tests.
+pub fn purity(sources: &Sources) -> Vec<Violation> {
+    let pure = |path: &str| PURE.iter().any(|directory| path.starts_with(directory));
+    mentions(sources, pure, IMPURE, "which a pure crate may not")
+}
+
+/// Only `bus-tls` builds TLS configurations.
+pub fn tls_configurations(sources: &Sources) -> Vec<Violation> {
+    mentions(
+        sources,
+        |path| !path.starts_with(TLS) && !path.starts_with("xtask/"),
+        TLS_BUILDERS,
+        "which only bus-tls may",
+    )
+}
+
+fn mentions(sources: &Sources, concerns: impl Fn(&str) -> bool, names: &[&str], objection: &str) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for file in sources.product().filter(|file| concerns(&file.path)) {
+        for (number, line) in file.product_lines() {
+            let comment = line.trim_start().starts_with("//");
+            if let Some(name) = names.iter().find(|name| !comment && line.contains(*name)) {
+                violations.push(Violation::at(&file.path, number, format!("names `{name}`, {objection}")));
+            }
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_in_a_pure_crate_is_found_and_in_its_tests_is_not() {
+        let code = "//! Knows no SystemTime.\nfn now() {\n    std::time::SystemTime::now();\n}\n";
+        let sources: Sources = [("crates/bus-acl/src/lib.rs", code)].into_iter().collect();
+        assert_eq!(
+            purity(&sources),
+            [Violation::at("crates/bus-acl/src/lib.rs", 3, "names `SystemTime`, which a pure crate may not")]
+        );
+        let elsewhere: Sources = [
+            ("crates/bus-tls/src/lib.rs", code.to_owned()),
+            ("crates/bus-acl/src/rule.rs", format!("#[cfg(test)]\n{code}")),
+            ("crates/bus-acl/tests/all.rs", code.to_owned()),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(purity(&elsewhere), []);
+    }
+
+    #[test]
+    fn a_second_builder_of_tls_configurations_is_found() {
+        let code = "let config = rustls::ClientConfig::builder();";
+        let sources: Sources = [
+            ("crates/bus-tls/src/client.rs", code),
+            ("crates/bus-cli/src/main.rs", code),
+            ("tests/suites/attacks.rs", code),
+        ]
+        .into_iter()
+        .collect();
+        let found = tls_configurations(&sources);
+        assert!(
+            matches!(found.as_slice(), [one] if one.to_string().starts_with("crates/bus-cli/src/main.rs:1: ")),
+            "{found:?}"
+        );
+    }
+}
