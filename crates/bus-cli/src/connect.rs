@@ -49,10 +49,14 @@ pub(crate) async fn until_closed(bus: &BusClient) -> CloseReason {
 }
 
 async fn log_events(mut events: tokio::sync::broadcast::Receiver<BusEvent>) {
+    let mut was_lost = false;
     loop {
         match events.recv().await {
-            Ok(BusEvent::Connected) => tracing::info!("connected"),
-            Ok(BusEvent::Disconnected) => tracing::warn!("disconnected; reconnecting"),
+            Ok(BusEvent::Connected) if was_lost => tracing::info!("connected again"),
+            Ok(BusEvent::Disconnected) => {
+                was_lost = true;
+                tracing::warn!("disconnected; reconnecting");
+            }
             Ok(BusEvent::ReconnectFailed { reason }) => tracing::warn!(reason, "reconnecting failed; trying again"),
             Ok(BusEvent::SlowConsumer) => tracing::warn!("messages arrive faster than they are handled; some are missed"),
             Ok(BusEvent::IdentityRotated) => tracing::info!("the certificate was rotated; reconnecting under the new one"),

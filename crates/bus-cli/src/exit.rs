@@ -48,6 +48,11 @@ impl Failure {
         Self { outcome: Outcome::Usage, message: message.into() }.into()
     }
 
+    /// It cannot be done.
+    pub(crate) fn failed(message: impl Into<String>) -> anyhow::Error {
+        Self { outcome: Outcome::Failed, message: message.into() }.into()
+    }
+
     /// There are no usable credentials.
     pub(crate) fn credentials(message: impl Into<String>) -> anyhow::Error {
         Self { outcome: Outcome::Credentials, message: message.into() }.into()

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::output;
 
 /// What is logged unless `RUST_LOG` says otherwise. async-nats repeats as text what our client reports itself.
-const DEFAULT_FILTER: &str = "info,async_nats=error";
+const DEFAULT_FILTER: &str = "info,async_nats=off";
 
 /// The form of the logs on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -20,11 +20,6 @@ impl Output {
         Self { json }
     }
 
-    /// Whether JSON was asked for.
-    pub(crate) fn is_json(self) -> bool {
-        self.json
-    }
-
     /// Whether a person sees this on a terminal, so that it may be redrawn.
     pub(crate) fn is_live(self) -> bool {
         !self.json && io::stdout().is_terminal()
@@ -68,11 +63,6 @@ pub(crate) fn draw_live(text: &str) -> io::Result<()> {
     writeln!(stdout, "{text}")?;
     LIVE_LINES.store(text.lines().count(), Ordering::Relaxed);
     stdout.flush()
-}
-
-/// Leaves what was drawn where it is: what follows is written below it.
-pub(crate) fn keep_live() {
-    LIVE_LINES.store(0, Ordering::Relaxed);
 }
 
 /// Takes the live drawing off the terminal, so that something else can be written there.

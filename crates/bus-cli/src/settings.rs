@@ -1,5 +1,6 @@
 //! What flags, environment and `bus.toml` say together, in this order of precedence.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -13,19 +14,16 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::exit::Failure;
-use crate::server::ServerLayer;
+use crate::server::ServerFlags;
 
-/// The environment variable with the path of the settings file.
-pub(crate) const CONFIG_VARIABLE: &str = "BUS_CONFIG";
-/// The environment variable with the address of the bus.
-pub(crate) const URL_VARIABLE: &str = "RANSOMEYE_BUS_URL";
-/// The environment variable with the path of the policy.
-pub(crate) const POLICY_VARIABLE: &str = "RANSOMEYE_BUS_POLICY";
-/// The environment variable with the root of the subjects.
-pub(crate) const ROOT_VARIABLE: &str = "RANSOMEYE_BUS_ROOT";
+const CONFIG_VARIABLE: &str = "BUS_CONFIG";
+const URL_VARIABLE: &str = "RANSOMEYE_BUS_URL";
+const POLICY_VARIABLE: &str = "RANSOMEYE_BUS_POLICY";
+const ROOT_VARIABLE: &str = "RANSOMEYE_BUS_ROOT";
 
 const DEFAULT_FILE: &str = "bus.toml";
 const DEFAULT_URL: &str = "tls://127.0.0.1:4222";
+
 /// The directory that `bus pki` uses unless told otherwise.
 pub(crate) const DEFAULT_PKI: &str = "pki";
 
@@ -33,21 +31,29 @@ pub(crate) const DEFAULT_PKI: &str = "pki";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum KeyAccess {
-    /// Its owner alone.
+    /// Its owner alone
     OwnerOnly,
-    /// Anybody, as in the mount of a Kubernetes secret.
+    /// Anybody, as in the mount of a Kubernetes secret
     Shared,
 }
 
-/// What one place says: the flags, the environment, or the file. The same names everywhere.
-#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
+/// What one place says: the flags, the environment, or the file. Nothing is checked yet.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[command(next_help_heading = "Connection (flags, then environment, then bus.toml)")]
 pub(crate) struct Layer {
-    /// Address of the bus: tls://HOST:PORT, several separated by commas [env: RANSOMEYE_BUS_URL] [default:
-    /// tls://127.0.0.1:4222]
+    /// Addresses of the bus, separated by commas [env: RANSOMEYE_BUS_URL] [default: tls://127.0.0.1:4222]
     #[arg(long)]
     pub(crate) url: Option<String>,
+
+    /// Be this component: stands for --cert, --key and --ca as `bus pki` lays them out
+    #[arg(long = "as", value_name = "ROLE/COMPONENT", conflicts_with_all = ["cert", "key"])]
+    #[serde(rename = "as")]
+    pub(crate) identity: Option<String>,
+
+    /// The directory of `bus pki` that --as looks in [default: pki]
+    #[arg(long, value_name = "DIR", requires = "identity")]
+    pub(crate) pki: Option<PathBuf>,
 
     /// Certificate of this component, PEM [env: RANSOMEYE_TLS_CLIENT_CERT]
     #[arg(long, value_name = "FILE")]
@@ -61,16 +67,7 @@ pub(crate) struct Layer {
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 
-    /// Be this component: stands for --cert, --key and --ca in the directory of `bus pki`
-    #[arg(long = "as", value_name = "ROLE/COMPONENT", conflicts_with_all = ["cert", "key"])]
-    #[serde(rename = "as")]
-    pub(crate) component: Option<String>,
-
-    /// Directory of `bus pki` that --as looks in [default: pki]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) pki: Option<PathBuf>,
-
-    /// Revocation list to check the server against, PEM [env: RANSOMEYE_TLS_CRL]
+    /// Revocation list that the server's certificate must not be on, PEM [env: RANSOMEYE_TLS_CRL]
     #[arg(long, value_name = "FILE")]
     pub(crate) crl: Option<PathBuf>,
 
@@ -78,7 +75,259 @@ pub(crate) struct Layer {
     #[arg(long, value_name = "WHO")]
     pub(crate) key_permissions: Option<KeyAccess>,
 
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(crate) rules: RulesLayer,
+    /// Trust domain that every certificate must belong to [env: RANSOMEYE_TRUST_DOMAIN] [default: the CA's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trust_domain: Option<String>,
+
+    /// Policy to keep, TOML; the one that the server was configured from [env: RANSOMEYE_BUS_POLICY] [default: the
+    /// built-in one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+
+    /// Root of all subjects [env: RANSOMEYE_BUS_ROOT] [default: ransomeye]
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) root: Option<String>,
+
+    /// What `bus server` is told; only in the file.
+    #[arg(skip)]
+    pub(crate) server: ServerFlags,
+}
+
+/// The flags of commands that know the policy but do not connect.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RulesFlags {
+    /// Policy, TOML [env: RANSOMEYE_BUS_POLICY] [default: the built-in one]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// Trust domain of the deployment [env: RANSOMEYE_TRUST_DOMAIN]
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<String>,
+
+    /// Root of all subjects [env: RANSOMEYE_BUS_ROOT] [default: ransomeye]
+    #[arg(long, value_name = "SUBJECT")]
+    root: Option<String>,
+}
+
+impl From<RulesFlags> for Layer {
+    fn from(flags: RulesFlags) -> Self {
+        let RulesFlags { policy, trust_domain, root } = flags;
+        Self { policy, trust_domain, root, ..Self::default() }
+    }
+}
+
+impl Layer {
+    fn from_env(lookup: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
+        let path = |name| lookup(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let text = |name| -> anyhow::Result<Option<String>> {
+            let value = lookup(name).filter(|value| !value.is_empty()).map(OsString::into_string).transpose();
+            value.map_err(|_| Failure::usage(format!("environment variable {name} is not UTF-8")))
+        };
+        Ok(Self {
+            url: text(URL_VARIABLE)?,
+            cert: path(CLIENT_CERT_VARIABLE),
+            key: path(CLIENT_KEY_VARIABLE),
+            ca: path(TRUST_ROOT_VARIABLE),
+            crl: path(CRL_VARIABLE),
+            trust_domain: text(TRUST_DOMAIN_VARIABLE)?,
+            policy: path(POLICY_VARIABLE),
+            root: text(ROOT_VARIABLE)?,
+            ..Self::default()
+        })
+    }
+
+    /// Reads the file. Relative paths in it are relative to its own directory.
+    fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let unreadable = |error| Failure::usage(format!("settings `{}` cannot be read: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let mut layer: Self =
+            toml::from_str(&text).map_err(|error| Failure::usage(format!("settings `{}`: {error}", path.display())))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        if layer.identity.is_some() && layer.pki.is_none() {
+            layer.pki = Some(DEFAULT_PKI.into());
+        }
+        let Self { pki, cert, key, ca, crl, policy, server, .. } = &mut layer;
+        for relative in [pki, cert, key, ca, crl, policy].into_iter().chain(server.paths()).flatten() {
+            *relative = base.join(&*relative);
+        }
+        Ok(layer)
+    }
+
+    /// Checks what was said, so that an error names its place.
+    fn check(self, place: &str) -> anyhow::Result<Settings> {
+        let wrong = |key: &str, error: &dyn std::fmt::Display| Failure::usage(format!("{place}, {key}: {error}"));
+        let mut settings = Settings {
+            url: self.url,
+            cert: self.cert,
+            key: self.key,
+            ca: self.ca,
+            crl: self.crl,
+            key_permissions: self.key_permissions,
+            policy: self.policy,
+            trust_domain: None,
+            root: None,
+            server: self.server,
+        };
+        if let Some(domain) = &self.trust_domain {
+            settings.trust_domain = Some(TrustDomain::new(domain).map_err(|error| wrong("trust domain", &error))?);
+        }
+        if let Some(root) = &self.root {
+            settings.root = Some(SubjectRoot::new(root).map_err(|error| wrong("root", &error))?);
+        }
+        if let Some(component) = &self.identity {
+            let component: Endpoint = component.parse().map_err(|error| wrong("as", &error))?;
+            if settings.cert.is_some() || settings.key.is_some() {
+                return Err(wrong("as", &"it stands for cert and key, so leave those out"));
+            }
+            let pki = self.pki.unwrap_or_else(|| DEFAULT_PKI.into());
+            let [cert, key] = files_of(&pki, &component);
+            (settings.cert, settings.key) = (Some(cert), Some(key));
+            settings.ca.get_or_insert_with(|| pki.join("ca.crt"));
+        }
+        Ok(settings)
+    }
+}
+
+/// Where `bus pki issue` puts the certificate and the key of a component.
+pub(crate) fn files_of(pki: &Path, component: &Endpoint) -> [PathBuf; 2] {
+    let folder = pki.join(component.role.as_str());
+    ["crt", "key"].map(|kind| folder.join(format!("{}.{kind}", component.component)))
+}
+
+/// The settings in force.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    url: Option<String>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
+    crl: Option<PathBuf>,
+    key_permissions: Option<KeyAccess>,
+    policy: Option<PathBuf>,
+    pub(crate) trust_domain: Option<TrustDomain>,
+    root: Option<SubjectRoot>,
+    /// What the file says for `bus server`.
+    pub(crate) server: ServerFlags,
+}
+
+impl Settings {
+    /// Puts the flags before the environment, and that before the file: `config`, else the one that `BUS_CONFIG` names,
+    /// else `bus.toml` in the current directory if there is one.
+    pub(crate) fn load(config: Option<PathBuf>, flags: impl Into<Layer>) -> anyhow::Result<Self> {
+        let named = config.or_else(|| std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(Into::into));
+        let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
+        let environment = Layer::from_env(|name| std::env::var_os(name))?.check("environment")?;
+        let settings = flags.into().check("command line")?.or(environment);
+        match file {
+            Some(path) => Ok(settings.or(Layer::from_file(&path)?.check(&path.display().to_string())?)),
+            None => Ok(settings),
+        }
+    }
+
+    /// These settings, and where they say nothing, the lower ones.
+    fn or(self, lower: Self) -> Self {
+        Self {
+            url: self.url.or(lower.url),
+            cert: self.cert.or(lower.cert),
+            key: self.key.or(lower.key),
+            ca: self.ca.or(lower.ca),
+            crl: self.crl.or(lower.crl),
+            key_permissions: self.key_permissions.or(lower.key_permissions),
+            policy: self.policy.or(lower.policy),
+            trust_domain: self.trust_domain.or(lower.trust_domain),
+            root: self.root.or(lower.root),
+            server: self.server.or(lower.server),
+        }
+    }
+
+    /// The addresses of the bus, at least one.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &str> {
+        self.url.as_deref().unwrap_or(DEFAULT_URL).split(',').map(str::trim)
+    }
+
+    /// Where the credentials are.
+    pub(crate) fn tls_options(&self) -> anyhow::Result<TlsOptions> {
+        let needed = |path: &Option<PathBuf>, what: &str, flag: &str, variable: &str| {
+            path.clone().ok_or_else(|| {
+                Failure::credentials(format!(
+                    "no {what}: give --as ROLE/COMPONENT, --{flag} FILE, {variable}, or `{flag}` in bus.toml"
+                ))
+            })
+        };
+        let mut options = TlsOptions::new(
+            needed(&self.cert, "certificate", "cert", CLIENT_CERT_VARIABLE)?,
+            needed(&self.key, "private key", "key", CLIENT_KEY_VARIABLE)?,
+            needed(&self.ca, "CA certificate", "ca", TRUST_ROOT_VARIABLE)?,
+        );
+        if let Some(crl) = &self.crl {
+            options = options.crl(crl);
+        }
+        if let Some(domain) = &self.trust_domain {
+            options = options.trust_domain(domain.clone());
+        }
+        Ok(match self.key_permissions {
+            Some(KeyAccess::Shared) => options.key_permissions(KeyPermissions::Shared),
+            Some(KeyAccess::OwnerOnly) | None => options,
+        })
+    }
+
+    /// The policy, read anew on each call.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        let Some(path) = &self.policy else { return Ok(Policy::default()) };
+        let unreadable = |error| Failure::usage(format!("policy `{}` cannot be read: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Policy::from_toml(&text).with_context(|| format!("policy `{}`", path.display()))
+    }
+
+    /// The root of all subjects.
+    pub(crate) fn root(&self) -> SubjectRoot {
+        self.root.clone().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> anyhow::Result<Settings> {
+        let layer: Layer = toml::from_str(text)?;
+        layer.check("bus.toml")
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let flags = Layer { url: Some("tls://flag:1".into()), ..Layer::default() }.check("flags").unwrap();
+        let env = |name: &str| match name {
+            URL_VARIABLE => Some("tls://env:1".into()),
+            CLIENT_CERT_VARIABLE => Some("env.crt".into()),
+            TRUST_ROOT_VARIABLE => Some("".into()),
+            _ => None,
+        };
+        let environment = Layer::from_env(env).unwrap().check("environment").unwrap();
+        let file = file("url = 'tls://file:1'\ncert = 'file.crt'\nkey = 'file.key'\nca = 'file-ca.crt'").unwrap();
+        let settings = flags.or(environment).or(file);
+        assert_eq!(settings.servers().collect::<Vec<_>>(), ["tls://flag:1"]);
+        let options = settings.tls_options().unwrap();
+        assert_eq!(options.certificate_path(), Path::new("env.crt"));
+        assert_eq!(options.key_path(), Path::new("file.key"));
+        assert_eq!(options.trust_root_path(), Path::new("file-ca.crt"), "an empty variable says nothing");
+    }
+
+    #[test]
+    fn a_component_stands_for_its_files() {
+        let settings = file("as = 'agent/a1'\npki = 'x'").unwrap();
+        let options = settings.tls_options().unwrap();
+        assert_eq!(options.certificate_path(), Path::new("x/agent/a1.crt"));
+        assert_eq!(options.key_path(), Path::new("x/agent/a1.key"));
+        assert_eq!(options.trust_root_path(), Path::new("x/ca.crt"));
+        assert!(file("as = 'agent/a1'\ncert = 'x'").unwrap_err().to_string().contains("leave those out"));
+    }
+
+    #[test]
+    fn an_unknown_key_or_a_malformed_value_is_named() {
+        assert!(file("urll = 'x'").unwrap_err().to_string().contains("urll"));
+        let error = file("trust_domain = 'Ä'").unwrap_err().to_string();
+        assert!(error.starts_with("bus.toml, trust domain: "), "{error}");
+        assert!(file("[server]\nports = 1").unwrap_err().to_string().contains("ports"));
+    }
 }

@@ -72,3 +72,29 @@ impl Signals {
         }
     }
 }
+
+/// Tells when SIGHUP arrived. Elsewhere than on Unix it never does.
+pub(crate) struct Hangup {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangup {
+    /// Starts listening.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+                .context("cannot listen for signals")?,
+        })
+    }
+
+    /// Completes at the next SIGHUP.
+    pub(crate) async fn received(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}

@@ -186,11 +186,21 @@ impl ServerConfig {
 }
 
 fn render_user(name: &str, permissions: &Permissions) -> Result<String, ConfigError> {
+    let name = quoted("component", name)?;
+    let publish = render_rules(&permissions.publish_allow, &permissions.publish_deny)?;
+    let subscribe = render_rules(&permissions.subscribe_allow, &permissions.subscribe_deny)?;
     Ok(format!(
-        "      {{\n        user: {}\n        permissions {{\n          publish {{ {} }}\n          subscribe {{ {} }}\n        }}\n      }}\n",
-        quoted("component", name)?,
-        render_rules(&permissions.publish_allow, &permissions.publish_deny)?,
-        render_rules(&permissions.subscribe_allow, &permissions.subscribe_deny)?,
+        "      {{
+        user: {name}
+        permissions {{
+          publish {{
+            {publish}
+          }}
+          subscribe {{
+            {subscribe}
+          }}
+        }}
+      }}\n"
     ))
 }
 
@@ -203,7 +213,7 @@ fn render_rules(allow: &[String], deny: &[String]) -> Result<String, ConfigError
     if deny.is_empty() {
         return Ok(format!("allow: {allow}"));
     }
-    Ok(format!("allow: {allow}, deny: {}", quoted_list("denied subject", deny)?))
+    Ok(format!("allow: {allow}\n            deny: {}", quoted_list("denied subject", deny)?))
 }
 
 /// nats-server's way to ask for any free port is -1.
@@ -261,8 +271,11 @@ mod tests {
     #[test]
     fn nothing_allowed_is_rendered_as_everything_denied() {
         assert_eq!(render_rules(&[], &["a".into()]).unwrap(), "deny: [ \">\" ]");
-        assert_eq!(render_rules(&["a.>".into()], &["a.b".into()]).unwrap(), r#"allow: [ "a.>" ], deny: [ "a.b" ]"#);
+        assert_eq!(
+            render_rules(&["a.>".into()], &["a.b".into()]).unwrap(),
+            "allow: [ \"a.>\" ]\n            deny: [ \"a.b\" ]"
+        );
         let everybody_out = config(&[]).render().unwrap();
-        assert!(everybody_out.contains("publish { deny: [ \">\" ] }"), "{everybody_out}");
+        assert!(everybody_out.matches("deny: [ \">\" ]").count() == 2, "{everybody_out}");
     }
 }

@@ -51,7 +51,7 @@ pub enum ConfigError {
 pub enum ServerError {
     /// There is no nats-server to use.
     #[error(
-        "no nats-server of 2.12 or newer: {why}; install a release from https://github.com/nats-io/nats-server/releases \
+        "no nats-server of 2.15 or newer: {why}; install a release from https://github.com/nats-io/nats-server/releases \
          on PATH, or name one in BUS_NATS_SERVER"
     )]
     NotFound {

@@ -7,8 +7,9 @@ use crate::error::ServerError;
 /// The environment variable that names the nats-server to run.
 pub const SERVER_VARIABLE: &str = "BUS_NATS_SERVER";
 
-/// The oldest nats-server, as (major, minor), that does all that a rendered configuration asks for.
-pub const MINIMUM_VERSION: (u32, u32) = (2, 12);
+/// The oldest nats-server, as (major, minor), that is known to enforce all that a rendered configuration says. 2.12.0
+/// delivers what a deny rule forbids to some wildcard subscriptions; 2.15.1 does not.
+pub const MINIMUM_VERSION: (u32, u32) = (2, 15);
 
 const PROGRAM: &str = if cfg!(windows) { "nats-server.exe" } else { "nats-server" };
 
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert!((2, 9) < MINIMUM_VERSION && (2, 12) >= MINIMUM_VERSION && (3, 0) > MINIMUM_VERSION);
+        assert!((2, 9) < MINIMUM_VERSION && (2, 100) >= MINIMUM_VERSION && (3, 0) > MINIMUM_VERSION);
     }
 
     #[test]
@@ -89,7 +90,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn the_named_server_is_taken_before_the_one_on_path() {
-        let [named, on_path] = [pretender("nats-server: v2.15.1"), pretender("nats-server: v2.12.0")];
+        let [named, on_path] = [pretender("nats-server: v2.15.1"), pretender("nats-server: v2.16.0")];
         let program = named.path().join(PROGRAM);
         assert_eq!(find(Some(program.clone().into()), on_path.path().as_os_str()).unwrap(), program);
         assert_eq!(find(None, on_path.path().as_os_str()).unwrap(), on_path.path().join(PROGRAM));
@@ -98,9 +99,9 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_named_server_that_will_not_do_is_not_replaced_by_another() {
-        let [old, good] = [pretender("nats-server: v2.11.9"), pretender("nats-server: v2.15.1")];
+        let [old, good] = [pretender("nats-server: v2.12.0"), pretender("nats-server: v2.15.1")];
         let error = find(Some(old.path().join(PROGRAM).into()), good.path().as_os_str()).unwrap_err().to_string();
-        assert!(error.contains("BUS_NATS_SERVER") && error.contains("is 2.11"), "{error}");
+        assert!(error.contains("BUS_NATS_SERVER") && error.contains("is 2.12"), "{error}");
     }
 
     #[test]

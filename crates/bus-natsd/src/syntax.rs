@@ -1,6 +1,5 @@
 //! Writing nats-server's configuration syntax.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::error::ConfigError;
@@ -23,16 +22,13 @@ pub(crate) fn quoted_path(what: &'static str, path: &Path) -> Result<String, Con
     }
 }
 
-/// `[ "a", "b" ]`.
+/// `[ "a" ]`; several texts have a line each, which nests within a user's permissions.
 pub(crate) fn quoted_list(what: &'static str, texts: &[String]) -> Result<String, ConfigError> {
-    let mut list = String::from("[");
-    for (position, text) in texts.iter().enumerate() {
-        let comma = if position == 0 { "" } else { "," };
-        // Writing to a string cannot fail.
-        let _ = write!(list, "{comma} {}", quoted(what, text)?);
-    }
-    list.push_str(" ]");
-    Ok(list)
+    let quoted: Vec<String> = texts.iter().map(|text| quoted(what, text)).collect::<Result<_, _>>()?;
+    Ok(match quoted.as_slice() {
+        [one] => format!("[ {one} ]"),
+        several => format!("[\n              {}\n            ]", several.join("\n              ")),
+    })
 }
 
 #[cfg(test)]
@@ -42,7 +38,14 @@ mod tests {
     #[test]
     fn quotes_and_backslashes_are_escaped() {
         assert_eq!(quoted("name", r#"a "b" \c $d #e"#).unwrap(), r#""a \"b\" \\c $d #e""#);
-        assert_eq!(quoted_list("names", &["a".into(), "b".into()]).unwrap(), r#"[ "a", "b" ]"#);
+    }
+
+    #[test]
+    fn several_texts_have_a_line_each() {
+        assert_eq!(quoted_list("names", &["a".into()]).unwrap(), r#"[ "a" ]"#);
+        let lines = quoted_list("names", &["a".into(), "b".into()]).unwrap();
+        assert_eq!(lines.split_whitespace().collect::<Vec<_>>(), ["[", r#""a""#, r#""b""#, "]"]);
+        assert_eq!(lines.lines().count(), 4);
     }
 
     #[test]

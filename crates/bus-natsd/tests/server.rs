@@ -5,7 +5,9 @@ mod common;
 
 use std::time::Duration;
 
+use bus_acl::{Policy, Right, Rule, Types, Who};
 use bus_natsd::{Launch, NatsServer, ServerError, check_config};
+use bus_proto::MessageType;
 use common::{Deployment, SOON, principal, recorder, server_program};
 
 #[test]
@@ -88,6 +90,30 @@ fn a_component_is_held_to_its_permissions() {
     client.send("SUB > 2\r\n");
     let refusal = client.ping().unwrap_err();
     assert!(refusal.contains("Permissions Violation for Subscription"), "{refusal}");
+}
+
+#[test]
+fn a_denial_of_the_policy_wins_over_what_it_allows() {
+    let deployment = Deployment::new();
+    let agent = principal("agent", "agent-01");
+    let types = || Types::only([MessageType::Alert, MessageType::Heartbeat]);
+    let all_agents = || Who::role(agent.role());
+    let mut config = deployment.config(&[&agent]);
+    config.policy = Policy::new([
+        Rule::allow(all_agents(), Right::PublishEvents, types()),
+        Rule::deny(
+            all_agents().component(agent.component().clone()),
+            Right::PublishEvents,
+            Types::only([MessageType::Alert]),
+        ),
+    ]);
+    let server = NatsServer::start(server_program(), config).unwrap();
+    let mut client = deployment.connect(&server, &agent).unwrap();
+    client.send("PUB ransomeye.events.heartbeat.agent.agent-01 2\r\nhi\r\n");
+    client.ping().unwrap();
+    client.send("PUB ransomeye.events.alert.agent.agent-01 2\r\nhi\r\n");
+    let refusal = client.ping().unwrap_err();
+    assert!(refusal.contains("Permissions Violation for Publish"), "{refusal}");
 }
 
 #[test]

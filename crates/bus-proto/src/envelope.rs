@@ -306,6 +306,46 @@ mod tests {
         assert_eq!(decoded.encode_to_vec(), bytes);
     }
 
+    /// The field numbers at the top of an encoded message, in order.
+    fn field_numbers(mut bytes: &[u8]) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        while !bytes.is_empty() {
+            let (number, wire_type) = prost::encoding::decode_key(&mut bytes).unwrap();
+            let context = prost::encoding::DecodeContext::default();
+            prost::encoding::skip_field(wire_type, number, &mut bytes, context).unwrap();
+            numbers.push(number);
+        }
+        numbers
+    }
+
+    #[test]
+    fn the_founding_fields_keep_their_numbers() {
+        let payloads: [(AnyPayload, u32); 4] = [
+            (v1::TelemetryEvent::default().into(), 10),
+            (v1::AlertEvent::default().into(), 11),
+            (v1::CommandRequest::default().into(), 12),
+            (v1::Heartbeat::default().into(), 13),
+        ];
+        for (payload, number) in payloads {
+            let envelope = Envelope::new(agent().component(), payload, NOW, [0; 10]);
+            assert_eq!(field_numbers(&envelope.encode_to_vec()), [1, 2, 3, number]);
+        }
+    }
+
+    #[test]
+    fn top_level_fields_are_written_in_ascending_order() {
+        let mut envelope = heartbeat();
+        envelope.destination = "d".into();
+        (envelope.expires_at, envelope.sequence, envelope.priority) = (1, 2, 3);
+        (envelope.correlation_id, envelope.bundle) = (vec![1].into(), vec![2].into());
+        envelope.tags = vec!["a".into(), "b".into()];
+        envelope.trace_context = Some(v1::TraceContext::default());
+        envelope.authentication = Some(v1::Authentication::default());
+        let numbers = field_numbers(&envelope.encode_to_vec());
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        assert_eq!(numbers.len(), 15);
+    }
+
     #[test]
     fn the_authentication_trailer_is_the_last_thing_on_the_wire() {
         let mut envelope = heartbeat();

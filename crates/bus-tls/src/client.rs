@@ -48,7 +48,7 @@ struct Resolver(Arc<Shared>);
 
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, _root_hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        // TLS 1.3 asks for our certificate before it shows the server's, so this comes first, and `Verifier` second.
+        // TLS 1.3 asks for our certificate before it shows the server's: this comes before `Verifier`.
         Some(Arc::clone(&self.0.newest().certified_key))
     }
 
@@ -70,6 +70,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        // Looks for changed files as well, because a server need not have asked for our certificate.
         let credentials = self.0.newest();
         let verified = credentials.server_verifier.verify_server_cert(
             end_entity,

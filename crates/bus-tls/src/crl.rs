@@ -8,7 +8,8 @@ use webpki::{
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
-use crate::error::{FileKind, TlsError};
+use crate::error::TlsError;
+use crate::place::FileKind;
 use crate::{files, pem};
 
 /// The lists of one file.

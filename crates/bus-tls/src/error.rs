@@ -1,73 +1,10 @@
 //! What can be wrong with the credentials: one variant for each fault, which names the file and says what to do.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use bus_proto::{IdentityError, Principal, TrustDomain};
 
-/// The part that a file plays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FileKind {
-    /// The component's certificate, followed by intermediate certificates if there are any.
-    Certificate,
-    /// The private key that belongs to the certificate.
-    PrivateKey,
-    /// The certificates of the deployment's own certificate authorities.
-    TrustRoot,
-    /// The certificate revocation lists of those authorities.
-    Crl,
-}
-
-impl FileKind {
-    /// The PEM label that such a file must hold, as RFC 7468 writes it.
-    pub(crate) const fn pem_label(self) -> &'static str {
-        match self {
-            Self::Certificate | Self::TrustRoot => "CERTIFICATE",
-            Self::PrivateKey => "PRIVATE KEY",
-            Self::Crl => "X509 CRL",
-        }
-    }
-
-    /// The `openssl` subcommand that converts such a file.
-    pub(crate) const fn openssl(self) -> &'static str {
-        match self {
-            Self::Certificate | Self::TrustRoot => "x509",
-            Self::PrivateKey => "pkey",
-            Self::Crl => "crl",
-        }
-    }
-}
-
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Certificate => "certificate file",
-            Self::PrivateKey => "private key file",
-            Self::TrustRoot => "trust root file",
-            Self::Crl => "revocation list file",
-        })
-    }
-}
-
-/// Where a certificate came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origin {
-    /// A file of ours.
-    File(PathBuf),
-    /// The other side of a connection.
-    Peer,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "`{}`", path.display()),
-            Self::Peer => f.write_str("presented by the peer"),
-        }
-    }
-}
+use crate::place::{FileKind, Origin};
 
 /// Why credentials were refused.
 ///
@@ -91,6 +28,12 @@ pub enum TlsError {
         name: &'static str,
         /// What is wrong with its value.
         reason: IdentityError,
+    },
+    /// The environment variable that says who may read the key holds something else.
+    #[error("environment variable {name} must be `owner-only` or `shared`; correct it, or unset it")]
+    BadKeyPermissionsVariable {
+        /// The variable.
+        name: &'static str,
     },
     /// A server configuration was asked of an identity that was loaded for clients.
     #[error("`{path}` was loaded as a client identity; load it with `TlsIdentity::load_server` to accept connections")]
@@ -153,7 +96,7 @@ pub enum TlsError {
     /// Users other than its owner may read the private key.
     #[error(
         "private key file `{path}` can be read by others (mode {mode:04o}); run `chmod 600` on it, \
-         or accept it explicitly with `KeyPermissions::Shared`"
+         or accept it explicitly with `KeyPermissions::Shared` (RANSOMEYE_TLS_KEY_PERMISSIONS=shared)"
     )]
     ExposedKey {
         /// The private key file.

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
-use crate::error::{FileKind, TlsError};
+use crate::error::TlsError;
+use crate::place::FileKind;
 
 /// The largest credential file that is read, in bytes.
 pub(crate) const MAX_FILE_LEN: u64 = 1 << 20;
@@ -85,7 +86,6 @@ impl Inode {
 }
 
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "other systems have no permission bits")]
 fn mode(metadata: &Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     Some(metadata.permissions().mode() & 0o7777)

@@ -12,10 +12,11 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::crl::RevocationLists;
-use crate::error::{FileKind, Origin, TlsError};
+use crate::error::TlsError;
 use crate::files::Stamp;
 use crate::leaf::{Judge, Usage, VerifiedLeaf};
 use crate::options::{KeyPermissions, TlsOptions};
+use crate::place::{FileKind, Origin};
 use crate::roots::Roots;
 use crate::{client, files, leaf, pem, server};
 

@@ -7,7 +7,8 @@ use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use x509_parser::certificate::X509Certificate;
 
-use crate::error::{FileKind, Origin, TlsError};
+use crate::error::TlsError;
+use crate::place::{FileKind, Origin};
 use crate::x509::{self, KeyKind};
 use crate::{files, leaf, pem};
 
@@ -55,7 +56,7 @@ impl CertificateInfo {
             .collect()
     }
 
-    /// Reads one certificate in DER form.
+    /// Reads one certificate in DER form, as a peer presents it.
     ///
     /// # Errors
     ///

@@ -10,7 +10,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use crate::crl::RevocationLists;
-use crate::error::{Origin, TlsError};
+use crate::error::TlsError;
+use crate::place::Origin;
 use crate::roots::Roots;
 use crate::x509;
 

@@ -10,14 +10,14 @@
 //! * [`TlsError`]: what is wrong with a file, and what to do about it.
 //! * [`create_tls_config`], [`try_create_tls_config`]: the same from the environment, in one call.
 //! * [`CertificateInfo`]: what a certificate says, for people.
-//! * [`pki`] (feature `pki`): a small certificate authority.
+//! * `pki` (feature `pki`): a small certificate authority.
 //!
 //! This crate opens no connection: it depends on neither `tokio` nor a broker's client. It does not decide who may do
 //! what; it only establishes who is who. It never asks the operating system's trust store.
 //!
 //! # Features
 //!
-//! * `pki`: the [`pki`] module, for the `bus pki` program and for tests.
+//! * `pki`: the module `pki`, for the `bus pki` program and for tests.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -32,20 +32,22 @@ mod options;
 mod pem;
 #[cfg(feature = "pki")]
 pub mod pki;
+mod place;
 mod refusal;
 mod roots;
 mod server;
 mod x509;
 
 pub use env::{create_tls_config, try_create_tls_config};
-pub use error::{FileKind, Origin, TlsError};
+pub use error::TlsError;
 pub use identity::{Refresh, TlsIdentity};
 pub use inspect::CertificateInfo;
 pub use leaf::VerifiedLeaf;
 pub use options::{
-    CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, CRL_VARIABLE, KeyPermissions, TRUST_DOMAIN_VARIABLE,
-    TRUST_ROOT_VARIABLE, TlsOptions,
+    CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, CRL_VARIABLE, KEY_PERMISSIONS_VARIABLE, KeyPermissions,
+    TRUST_DOMAIN_VARIABLE, TRUST_ROOT_VARIABLE, TlsOptions,
 };
+pub use place::{FileKind, Origin};
 pub use x509::KeyKind;
 
 /// The version of `rustls` whose configurations this crate makes.

@@ -1,11 +1,12 @@
 //! Where the credentials are, and what is demanded of them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use bus_proto::TrustDomain;
 
-use crate::error::{FileKind, TlsError};
+use crate::error::TlsError;
+use crate::place::FileKind;
 
 /// The environment variable with the path of the certificate file (A8).
 pub const CLIENT_CERT_VARIABLE: &str = "RANSOMEYE_TLS_CLIENT_CERT";
@@ -17,6 +18,8 @@ pub const TRUST_ROOT_VARIABLE: &str = "RANSOMEYE_TRUST_ROOT_CA";
 pub const CRL_VARIABLE: &str = "RANSOMEYE_TLS_CRL";
 /// The optional environment variable with the expected trust domain.
 pub const TRUST_DOMAIN_VARIABLE: &str = "RANSOMEYE_TRUST_DOMAIN";
+/// The optional environment variable that says who may read the private key file: `owner-only` (the default) or `shared`.
+pub const KEY_PERMISSIONS_VARIABLE: &str = "RANSOMEYE_TLS_KEY_PERMISSIONS";
 
 /// Who may read the private key file, on systems that have permission bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,13 +68,13 @@ impl TlsOptions {
 
     /// Takes the paths from the environment of the process.
     ///
-    /// Needed are [`CLIENT_CERT_VARIABLE`], [`CLIENT_KEY_VARIABLE`] and [`TRUST_ROOT_VARIABLE`]; [`CRL_VARIABLE`] and
-    /// [`TRUST_DOMAIN_VARIABLE`] are optional.
+    /// Needed are [`CLIENT_CERT_VARIABLE`], [`CLIENT_KEY_VARIABLE`] and [`TRUST_ROOT_VARIABLE`]; [`CRL_VARIABLE`],
+    /// [`TRUST_DOMAIN_VARIABLE`] and [`KEY_PERMISSIONS_VARIABLE`] are optional.
     ///
     /// # Errors
     ///
     /// [`TlsError::MissingVariable`] when a needed variable is unset or empty,
-    /// [`TlsError::BadTrustDomainVariable`] when the trust domain is malformed.
+    /// [`TlsError::BadTrustDomainVariable`] or [`TlsError::BadKeyPermissionsVariable`] when one is malformed.
     pub fn from_env() -> Result<Self, TlsError> {
         Self::from_vars(|name| std::env::var_os(name))
     }
@@ -102,6 +105,11 @@ impl TlsOptions {
                 .map_err(|reason| TlsError::BadTrustDomainVariable { name: TRUST_DOMAIN_VARIABLE, reason })?;
             options.trust_domain = Some(domain);
         }
+        options.key_permissions = match optional(KEY_PERMISSIONS_VARIABLE).as_deref().map(OsStr::to_str) {
+            None | Some(Some("owner-only")) => KeyPermissions::OwnerOnly,
+            Some(Some("shared")) => KeyPermissions::Shared,
+            Some(_) => return Err(TlsError::BadKeyPermissionsVariable { name: KEY_PERMISSIONS_VARIABLE }),
+        };
         Ok(options)
     }
 

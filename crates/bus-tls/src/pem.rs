@@ -8,7 +8,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls_pemfile::Item;
 use zeroize::Zeroizing;
 
-use crate::error::{FileKind, TlsError};
+use crate::error::TlsError;
+use crate::place::FileKind;
 
 /// The certificates in a file, at least one.
 pub(crate) fn certificates(

@@ -8,7 +8,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 
-use crate::error::{FileKind, Origin, TlsError};
+use crate::error::TlsError;
+use crate::place::{FileKind, Origin};
 use crate::{files, leaf, pem, x509};
 
 /// The trust anchors of one file.

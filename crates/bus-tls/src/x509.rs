@@ -8,7 +8,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::public_key::PublicKey;
 
-use crate::error::{Origin, TlsError};
+use crate::error::TlsError;
+use crate::place::Origin;
 
 /// The shortest RSA modulus that is accepted, in bits.
 const MIN_RSA_BITS: usize = 2048;

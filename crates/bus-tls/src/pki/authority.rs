@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 use super::record::{Entry, Record};
 use super::write::{self, Readable};
 use super::{Issued, KeyAlgorithm, PkiError, Profile};
-use crate::error::{FileKind, Origin, TlsError};
+use crate::error::TlsError;
+use crate::place::{FileKind, Origin};
 use crate::roots::{self, Roots};
 use crate::{files, pem, x509};
 
@@ -202,16 +203,18 @@ impl Authority {
 
     /// Revokes one certificate and writes a new revocation list. Revoking it again only renews the list.
     ///
+    /// The serial number is in hexadecimal; capitals and colons, as other programs print them, are accepted.
+    ///
     /// # Errors
     ///
     /// [`PkiError::UnknownSerial`] when it was not issued here; [`PkiError::Io`] when writing fails.
     pub fn revoke_serial(&self, serial: &str) -> Result<Entry, PkiError> {
-        let serial = serial.to_ascii_lowercase();
+        let serial = serial.replace(':', "").to_ascii_lowercase();
         let mut revoked = self.revoke(|entry| entry.serial == serial)?;
         revoked.pop().ok_or_else(|| PkiError::UnknownSerial { serial: serial.escape_default().take(80).collect() })
     }
 
-    /// Revokes every certificate of a component that is not revoked yet and writes a new revocation list.
+    /// Revokes every certificate of a component, writes a new revocation list, and returns all of its certificates.
     ///
     /// # Errors
     ///

@@ -216,3 +216,22 @@ fn a_key_that_others_can_read_is_accepted_explicitly() {
     fs::set_permissions(bench.path("agent.key"), fs::Permissions::from_mode(0o644)).unwrap();
     TlsIdentity::load(bench.options().key_permissions(KeyPermissions::Shared)).unwrap();
 }
+
+#[test]
+fn no_damaged_byte_makes_loading_panic_or_changes_the_identity() {
+    let bench = Bench::new();
+    for file in ["agent.crt", "agent.key", "ca.crt"] {
+        let text = fs::read(bench.path(file)).unwrap();
+        for at in 0..text.len() {
+            let mut damaged = text.clone();
+            damaged[at] ^= 1 << (at % 8);
+            bench.write(file, &damaged);
+            // Some bytes mean nothing: line ends, and the last bits of the base64 text.
+            if let Ok(identity) = bench.load() {
+                assert_eq!(identity.principal().to_string(), AGENT);
+            }
+        }
+        bench.write(file, &text);
+    }
+    bench.load().unwrap();
+}

@@ -140,6 +140,18 @@ fn foreign_server(
     Arc::new(config)
 }
 
+/// A server that asks its clients for no certificate.
+pub fn careless_server(ca: &Ca) -> Arc<ServerConfig> {
+    let (chain, key) = certified(ca, &server(BROKER));
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
+}
+
 /// A client that is not ours, with a certificate or without.
 fn foreign_client(
     trusted: &Ca,
@@ -192,6 +204,8 @@ fn the_post_quantum_hybrid_group_is_preferred() {
 fn no_session_is_resumed_with_our_server() {
     let deployment = Deployment::new();
     let server = deployment.server.server_config().unwrap();
+    assert_eq!(server.send_tls13_tickets, 0);
+    assert!(!server.session_storage.can_cache() && !server.ticketer.enabled());
     let client = foreign_client(&deployment.agent.ca, Some((&deployment.agent.ca, &component(AGENT))), TLS13);
     for _ in 0..3 {
         let connected = connect(&client, &server, "localhost").unwrap();

@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 
 use crate::bench::{AGENT, Bench, Ca, component, server, write};
-use crate::handshakes::{BROKER, Deployment};
+use crate::handshakes::{BROKER, Deployment, careless_server, connect};
 
 fn with_serial(mut params: CertificateParams, serial: u64) -> CertificateParams {
     params.serial_number = Some(SerialNumber::from(serial));
@@ -54,7 +54,7 @@ fn a_configuration_made_before_follows_rotation_and_so_do_clones() {
     let twin = deployment.client.clone();
     deployment.agent.issue(&with_serial(component(AGENT), 9));
     let server = deployment.server.server_config().unwrap();
-    let connected = crate::handshakes::connect(&config, &server, "localhost").unwrap();
+    let connected = connect(&config, &server, "localhost").unwrap();
     let chain = connected.server.peer_certificates().unwrap();
     assert_eq!(deployment.server.verify_peer(chain).unwrap().serial(), "09");
     assert_eq!(twin.generation(), 2);
@@ -153,15 +153,31 @@ fn a_new_trust_root_is_used_by_the_next_handshake() {
 }
 
 #[test]
+fn a_new_trust_root_is_used_even_when_the_server_asks_for_no_certificate() {
+    let deployment = Deployment::new();
+    let server = careless_server(&deployment.agent.ca);
+    let client = deployment.client.client_config();
+    connect(&client, &server, "localhost").unwrap();
+    let next = Ca::new("next authority");
+    let key = KeyPair::generate().unwrap();
+    deployment.agent.write("agent.key", key.serialize_pem());
+    deployment.agent.write("agent.crt", next.sign(&component(AGENT), &key).pem());
+    deployment.agent.write("ca.crt", next.certificate.pem());
+    let failed = connect(&client, &server, "localhost").err().unwrap();
+    let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+    assert_eq!(failed.client, Some(unknown));
+}
+
+#[test]
 fn a_new_revocation_list_is_used_by_the_next_handshake() {
     let deployment = Deployment::new();
     let crl = deployment.broker.write("crl.pem", deployment.agent.ca.crl(&[], 7));
     let server = TlsIdentity::load_server(deployment.broker.options().crl(&crl)).unwrap();
     let config = server.server_config().unwrap();
     let client = deployment.client.client_config();
-    crate::handshakes::connect(&client, &config, "localhost").unwrap();
+    connect(&client, &config, "localhost").unwrap();
     write(&crl, deployment.agent.ca.crl(&[7], 7));
-    let failed = crate::handshakes::connect(&client, &config, "localhost").err().unwrap();
+    let failed = connect(&client, &config, "localhost").err().unwrap();
     let revoked = rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked);
     assert_eq!(failed.server, Some(revoked));
 }

@@ -1,0 +1,433 @@
+//! `bus pki`: the deployment's own certificate authority.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bus_proto::{Endpoint, Principal, TrustDomain};
+use bus_tls::CertificateInfo;
+use bus_tls::pki::{Authority, CaOptions, Entry, KeyAlgorithm, Profile};
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::exit::{Failure, Outcome};
+use crate::output::Output;
+use crate::settings::{DEFAULT_PKI, files_of};
+use crate::values::time_of_seconds;
+
+const EXAMPLES: &str = "\
+Examples:
+  bus pki init --trust-domain ransomeye.local
+  bus pki issue broker/nats-1 --host localhost --host 127.0.0.1
+  bus pki issue agent/agent-01 --days 7
+  bus pki revoke agent/agent-01
+  bus pki inspect pki/agent/agent-01.crt";
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Where the authority is.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The directory of the authority
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_PKI)]
+    dir: PathBuf,
+}
+
+/// What can be done with the authority.
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub(crate) enum PkiCommand {
+    /// Make a new authority: its certificate, its key, and an empty revocation list
+    Init(InitArgs),
+    /// Issue a certificate and a key to a component or a broker
+    Issue(IssueArgs),
+    /// Revoke a component's certificates, or one by its serial number
+    Revoke(RevokeArgs),
+    /// List what was issued
+    List(Place),
+    /// Write the revocation list anew, before the old one is out of date
+    RenewCrl {
+        #[command(flatten)]
+        place: Place,
+        /// How long the list is good
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+        days: u32,
+    },
+    /// Show what certificate files say; nothing in them is verified
+    Inspect {
+        /// PEM files
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// How the authority is made.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The name of the deployment, e.g. ransomeye.local
+    #[arg(long, value_name = "NAME")]
+    trust_domain: TrustDomain,
+    /// How long the authority is valid
+    #[arg(long, default_value_t = CaOptions::default().lifetime_days, value_parser = clap::value_parser!(u32).range(1..))]
+    days: u32,
+    /// The kind of its key
+    #[arg(long, default_value = "p256")]
+    algorithm: Algorithm,
+}
+
+/// What is issued.
+#[derive(Debug, Args)]
+pub(crate) struct IssueArgs {
+    /// Whom to issue it to; role `broker` makes a server's certificate
+    #[arg(value_name = "ROLE/COMPONENT")]
+    component: Endpoint,
+    #[command(flatten)]
+    place: Place,
+    /// Where to write it [default: DIR/ROLE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A host name or IP address that a server is reached by; may be repeated
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// How long it is valid
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    days: u32,
+    /// The kind of its key
+    #[arg(long, default_value = "p256")]
+    algorithm: Algorithm,
+    /// Replace files that exist
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is revoked.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// All certificates of this component
+    #[arg(value_name = "ROLE/COMPONENT", required_unless_present = "serial", conflicts_with = "serial")]
+    component: Option<Endpoint>,
+    /// The certificate with this serial number
+    #[arg(long)]
+    serial: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Kinds of keys.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Algorithm {
+    /// ECDSA on NIST P-256
+    P256,
+    /// ECDSA on NIST P-384
+    P384,
+    /// Ed25519
+    Ed25519,
+    /// RSA with 2048 bits
+    Rsa2048,
+    /// RSA with 3072 bits
+    Rsa3072,
+    /// RSA with 4096 bits
+    Rsa4096,
+}
+
+impl From<Algorithm> for KeyAlgorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::P256 => Self::P256,
+            Algorithm::P384 => Self::P384,
+            Algorithm::Ed25519 => Self::Ed25519,
+            Algorithm::Rsa2048 => Self::Rsa2048,
+            Algorithm::Rsa3072 => Self::Rsa3072,
+            Algorithm::Rsa4096 => Self::Rsa4096,
+        }
+    }
+}
+
+impl PkiCommand {
+    /// Does it.
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Init(args) => init(args, output)?,
+            Self::Issue(args) => issue(&args, output)?,
+            Self::Revoke(args) => revoke(args, output)?,
+            Self::List(place) => list(place, output)?,
+            Self::RenewCrl { place, days } => renew_crl(place, days, output)?,
+            Self::Inspect { files } => inspect(&files, output)?,
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn init(args: InitArgs, output: Output) -> anyhow::Result<()> {
+    let options = CaOptions { lifetime_days: args.days, key_algorithm: args.algorithm.into() };
+    let authority = Authority::create(args.place.dir, args.trust_domain, &options)?;
+    let (dir, ca, crl) = (authority.dir(), authority.ca_path(), authority.crl_path());
+    let key = dir.join("ca.key");
+    let not_after = time_of_seconds(authority.not_after());
+    output.record(
+        || {
+            format!(
+                "made the authority of {} in {}, valid until {not_after}\n  \
+                 certificate      {}   (give it to every component: the one thing they trust)\n  \
+                 private key      {}   (0600; whoever has it can be anybody: keep it offline)\n  \
+                 revocation list  {}\n\
+                 next: bus pki issue broker/nats-1 --host localhost --host 127.0.0.1{flag}\n      \
+                 bus pki issue core/core-01{flag}",
+                authority.trust_domain(),
+                dir.display(),
+                ca.display(),
+                key.display(),
+                crl.display(),
+                flag = dir_flag(dir),
+            )
+        },
+        || {
+            json!({
+                "trust_domain": authority.trust_domain().as_str(),
+                "certificate": ca, "key": key, "crl": crl, "not_after": not_after,
+            })
+        },
+    )?;
+    Ok(())
+}
+
+/// ` --dir DIR`, where it differs from the default.
+fn dir_flag(dir: &Path) -> String {
+    if dir == Path::new(DEFAULT_PKI) { String::new() } else { format!(" --dir {}", dir.display()) }
+}
+
+fn profile(args: &IssueArgs) -> anyhow::Result<Profile> {
+    let Endpoint { role, component } = args.component.clone();
+    let is_server = matches!(role.as_str(), "broker" | "relay");
+    if is_server && args.hosts.is_empty() {
+        return Err(Failure::usage(format!(
+            "a {role}'s certificate names the hosts that it is reached by: add --host localhost --host 127.0.0.1, say"
+        )));
+    }
+    let profile = match role.as_str() {
+        "broker" => Profile::broker(component, &args.hosts),
+        "relay" => Profile::relay(component, &args.hosts),
+        _ if args.hosts.is_empty() => Profile::component(role, component),
+        _ => Profile::service(role, component, &args.hosts),
+    }?;
+    Ok(profile.lifetime(DAY * args.days).key_algorithm(args.algorithm.into()))
+}
+
+fn issue(args: &IssueArgs, output: Output) -> anyhow::Result<()> {
+    let profile = profile(args)?;
+    let authority = Authority::open(&args.place.dir)?;
+    let folder = args.out.clone().unwrap_or_else(|| args.place.dir.join(args.component.role.as_str()));
+    if !args.force {
+        // Before anything is issued: the record would otherwise name a certificate that nobody has.
+        let files = ["crt", "key"].map(|kind| folder.join(format!("{}.{kind}", args.component.component)));
+        if let Some(path) = files.into_iter().find(|path| path.exists()) {
+            return Err(Failure::failed(format!(
+                "`{}` exists; to replace it, add --force (the former certificate stays valid until it is revoked)",
+                path.display()
+            )));
+        }
+    }
+    let issued = authority.issue(&profile)?;
+    let files = issued.write(&folder, args.force)?;
+    let not_after = time_of_seconds(issued.not_after());
+    output.record(
+        || {
+            format!(
+                "issued {}, valid until {not_after}\n  certificate  {}\n  private key  {}   (0600)\n  CA           {}\n\
+                 next: {}",
+                issued.principal(),
+                files.certificate.display(),
+                files.key.display(),
+                authority.ca_path().display(),
+                next_step(args),
+            )
+        },
+        || {
+            json!({
+                "principal": issued.principal().to_string(),
+                "serial": issued.serial(),
+                "not_after": not_after,
+                "certificate": files.certificate,
+                "key": files.key,
+                "ca": authority.ca_path(),
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn next_step(args: &IssueArgs) -> String {
+    let dir = args.place.dir.display();
+    match args.component.role.as_str() {
+        "broker" => format!("bus server run --from-pki {dir}, once its components have certificates"),
+        _ => "the server must know it too: bus server run --from-pki does after a restart, or a reload (SIGHUP)".to_owned(),
+    }
+}
+
+fn revoke(args: RevokeArgs, output: Output) -> anyhow::Result<()> {
+    let authority = Authority::open(args.place.dir)?;
+    let revoked = match (args.component, args.serial) {
+        (Some(endpoint), _) => {
+            authority.revoke_principal(&Principal { trust_domain: authority.trust_domain().clone(), endpoint })?
+        }
+        (None, serial) => vec![authority.revoke_serial(&serial.unwrap_or_default())?],
+    };
+    output.record(
+        || {
+            let lines: String =
+                revoked.iter().map(|entry| format!("revoked {}  serial {}\n", entry.principal, entry.serial)).collect();
+            format!(
+                "{lines}wrote {}\nnext: reload the server (SIGHUP to bus server run --from-pki): it disconnects what it no \
+                 longer lists;\n      give the list to components that are told to check one (--crl)",
+                authority.crl_path().display()
+            )
+        },
+        || json!({ "revoked": revoked.iter().map(entry_json).collect::<Value>(), "crl": authority.crl_path() }),
+    )?;
+    Ok(())
+}
+
+fn renew_crl(place: Place, days: u32, output: Output) -> anyhow::Result<()> {
+    let authority = Authority::open(place.dir)?.crl_lifetime(DAY * days);
+    authority.renew_crl()?;
+    let crl = authority.crl_path();
+    output.record(
+        || format!("wrote {}, good for {days} days", crl.display()),
+        || json!({ "crl": crl, "days": days }),
+    )?;
+    Ok(())
+}
+
+fn list(place: Place, output: Output) -> anyhow::Result<()> {
+    let entries = Authority::open(place.dir)?.issued()?;
+    output.record(
+        || {
+            let mut table = table(["component", "state", "until", "serial"]);
+            for entry in &entries {
+                let component = entry.principal.endpoint.to_string();
+                table.add_row([component.as_str(), state(entry), &time_of_seconds(entry.not_after), &entry.serial]);
+            }
+            if entries.is_empty() { "nothing was issued yet".to_owned() } else { table.to_string() }
+        },
+        || json!({ "issued": entries.iter().map(entry_json).collect::<Value>() }),
+    )?;
+    Ok(())
+}
+
+fn state(entry: &Entry) -> &'static str {
+    if entry.revoked_at.is_some() {
+        "revoked"
+    } else if entry.not_after < Timestamp::now().as_second() {
+        "expired"
+    } else {
+        "valid"
+    }
+}
+
+fn entry_json(entry: &Entry) -> Value {
+    json!({
+        "principal": entry.principal.to_string(),
+        "serial": entry.serial,
+        "state": state(entry),
+        "not_before": time_of_seconds(entry.not_before),
+        "not_after": time_of_seconds(entry.not_after),
+        "revoked_at": entry.revoked_at.map(time_of_seconds),
+    })
+}
+
+/// The components that hold a certificate which is neither revoked nor expired, each once. Brokers and relays are not
+/// among them.
+pub(crate) fn components(pki: &Path) -> anyhow::Result<Vec<Principal>> {
+    let entries = Authority::open(pki)?.issued()?;
+    let mut components: Vec<_> = valid(&entries)
+        .map(|entry| entry.principal.clone())
+        .filter(|principal| !matches!(principal.role().as_str(), "broker" | "relay"))
+        .collect();
+    components.sort_unstable();
+    components.dedup();
+    Ok(components)
+}
+
+/// The certificate and key of the broker that was last issued one which is still valid and in its place.
+pub(crate) fn broker_files(pki: &Path) -> anyhow::Result<[PathBuf; 2]> {
+    let entries = Authority::open(pki)?.issued()?;
+    let brokers = valid(&entries).filter(|entry| entry.principal.role().as_str() == "broker");
+    let mut files = brokers.map(|entry| files_of(pki, &entry.principal.endpoint));
+    files.rfind(|files| files.iter().all(|path| path.exists())).ok_or_else(|| {
+        Failure::credentials(format!(
+            "`{}` holds no valid certificate for a broker; make one: bus pki issue broker/nats-1 --host localhost --host \
+             127.0.0.1{}",
+            pki.display(),
+            dir_flag(pki)
+        ))
+    })
+}
+
+fn valid(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Entry> {
+    entries.iter().filter(|entry| state(entry) == "valid")
+}
+
+fn inspect(files: &[PathBuf], output: Output) -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    for file in files {
+        found.extend(CertificateInfo::read(file)?.into_iter().map(|info| (file, info)));
+    }
+    output.record(
+        || found.iter().map(|(file, info)| format!("{}\n{}\n", file.display(), describe(info))).collect(),
+        || json!({ "certificates": found.iter().map(|(file, info)| info_json(file, info)).collect::<Value>() }),
+    )?;
+    Ok(())
+}
+
+fn describe(info: &CertificateInfo) -> Table {
+    let now = Timestamp::now().as_second();
+    let validity = match now {
+        now if now < info.not_before => "not yet valid",
+        now if now > info.not_after => "expired",
+        _ => "current",
+    };
+    let kind = if info.is_ca { "certificate authority" } else { "end entity" };
+    let principal = info.principal.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    for (name, value) in [
+        ("principal", principal),
+        ("kind", kind.to_owned()),
+        ("subject", info.subject.clone()),
+        ("issuer", info.issuer.clone()),
+        ("names", info.names.join(", ")),
+        ("usages", info.usages.join(", ")),
+        ("key", info.key.to_string()),
+        ("valid from", time_of_seconds(info.not_before)),
+        ("valid until", format!("{} ({validity})", time_of_seconds(info.not_after))),
+        ("serial", info.serial.clone()),
+        ("SHA-256", info.fingerprint.clone()),
+    ] {
+        table.add_row([name.to_owned(), value]);
+    }
+    table
+}
+
+fn info_json(file: &Path, info: &CertificateInfo) -> Value {
+    json!({
+        "file": file,
+        "principal": info.principal.as_ref().map(ToString::to_string),
+        "subject": info.subject, "issuer": info.issuer, "names": info.names, "usages": info.usages,
+        "key": info.key.to_string(), "is_ca": info.is_ca, "serial": info.serial,
+        "not_before": time_of_seconds(info.not_before), "not_after": time_of_seconds(info.not_after),
+        "sha256": info.fingerprint,
+    })
+}
+
+/// An empty table as all tables of this program look.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
+    let style = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
+    let mut table = Table::new();
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+}

@@ -1,0 +1,89 @@
+//! `bus server`: the broker's configuration, and a running broker.
+
+mod plan;
+mod run;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::cli::block_on;
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::settings::{Layer, RulesFlags, Settings};
+
+pub(crate) use plan::ServerFlags;
+use plan::Plan;
+
+const EXAMPLES: &str = "\
+Examples:
+  bus server run --from-pki pki
+  bus server run --from-pki pki --port 0 --json             any free port; the URL is on stdout
+  bus server config --from-pki pki --out nats-server.conf
+  bus server config --cert n1.crt --key n1.key --ca ca.crt --component core/core-01 --component agent/agent-01";
+
+/// What can be done with the broker.
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub(crate) enum ServerCommand {
+    /// Print the configuration of nats-server
+    Config {
+        #[command(flatten)]
+        flags: ServerFlags,
+        #[command(flatten)]
+        rules: RulesFlags,
+        /// Write it to this file instead
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Run nats-server until a signal ends it; SIGHUP reads components and policy again
+    ///
+    /// The program is the one that BUS_NATS_SERVER names, else nats-server of 2.12 or newer on PATH. Its log goes to
+    /// stderr. When it is ready, its address is printed on stdout.
+    Run {
+        #[command(flatten)]
+        flags: ServerFlags,
+        #[command(flatten)]
+        rules: RulesFlags,
+    },
+}
+
+impl ServerCommand {
+    /// Does it.
+    pub(crate) fn run(
+        self,
+        load: impl FnOnce(Layer) -> anyhow::Result<Settings>,
+        output: Output,
+    ) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Config { flags, rules, out } => print_config(&Plan::new(flags, load(rules.into())?)?, out, output),
+            Self::Run { flags, rules } => {
+                let plan = Plan::new(flags, load(rules.into())?)?;
+                block_on(run::run(plan, output))
+            }
+        }
+    }
+}
+
+fn print_config(plan: &Plan, out: Option<PathBuf>, output: Output) -> anyhow::Result<Outcome> {
+    let config = plan.config()?;
+    let text = config.render()?;
+    let Some(path) = out else {
+        output.record(|| text.clone(), || json!({ "config": text, "components": config.components.len() }))?;
+        return Ok(Outcome::Done);
+    };
+    std::fs::write(&path, &text).with_context(|| format!("`{}` cannot be written", path.display()))?;
+    output.record(
+        || {
+            format!(
+                "wrote {}, for {} components\nnext: nats-server -c {0}",
+                path.display(),
+                config.components.len()
+            )
+        },
+        || json!({ "file": path, "components": config.components.len() }),
+    )?;
+    Ok(Outcome::Done)
+}

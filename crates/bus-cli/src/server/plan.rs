@@ -1,0 +1,200 @@
+//! What a server is to be, put together from flags, settings and the authority's record.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use bus_natsd::{ServerConfig, TlsFiles};
+use bus_proto::{Principal, TrustDomain};
+use bus_tls::{CertificateInfo, TlsIdentity, TlsOptions};
+use clap::Args;
+use serde::Deserialize;
+
+use crate::exit::Failure;
+use crate::pki;
+use crate::settings::Settings;
+
+/// What a server is told: flags, or the table `server` in `bus.toml` under the same names.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ServerFlags {
+    /// Take the broker's certificate, the CA and all components with a valid certificate from this directory of `bus pki`
+    #[arg(long, value_name = "DIR")]
+    #[serde(alias = "from_pki")]
+    from_pki: Option<PathBuf>,
+
+    /// The broker's certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+
+    /// The private key of the broker's certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// Certificate of the deployment's CA, PEM [env: RANSOMEYE_TRUST_ROOT_CA]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// A component that may connect, ROLE/COMPONENT; may be repeated
+    #[arg(long = "component", value_name = "ROLE/COMPONENT")]
+    component: Vec<String>,
+
+    /// A file that lists components that may connect, one ROLE/COMPONENT per line; `#` begins a comment
+    #[arg(long, value_name = "FILE")]
+    components: Option<PathBuf>,
+
+    /// The address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    host: Option<IpAddr>,
+
+    /// The port to listen on, 0 for any free one [default: 4222]
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// The server's name in logs [default: bus]
+    #[arg(long)]
+    name: Option<String>,
+
+    /// The largest message, in bytes [default: 262144]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(alias = "max_payload")]
+    max_payload: Option<u32>,
+
+    /// The port of nats-server's monitoring page, plain HTTP on 127.0.0.1 [default: none]
+    #[arg(long, value_name = "PORT")]
+    #[serde(alias = "monitoring_port")]
+    monitoring_port: Option<u16>,
+}
+
+impl ServerFlags {
+    /// The paths in it.
+    pub(crate) fn paths(&mut self) -> [&mut Option<PathBuf>; 5] {
+        let Self { from_pki, cert, key, ca, components, .. } = self;
+        [from_pki, cert, key, ca, components]
+    }
+
+    /// These flags, and where they say nothing, the lower ones. Lists are not merged.
+    pub(crate) fn or(self, lower: Self) -> Self {
+        Self {
+            from_pki: self.from_pki.or(lower.from_pki),
+            cert: self.cert.or(lower.cert),
+            key: self.key.or(lower.key),
+            ca: self.ca.or(lower.ca),
+            component: if self.component.is_empty() { lower.component } else { self.component },
+            components: self.components.or(lower.components),
+            host: self.host.or(lower.host),
+            port: self.port.or(lower.port),
+            name: self.name.or(lower.name),
+            max_payload: self.max_payload.or(lower.max_payload),
+            monitoring_port: self.monitoring_port.or(lower.monitoring_port),
+        }
+    }
+}
+
+/// What a server is to be. Components and policy are read anew whenever [`Plan::config`] is called.
+#[derive(Debug)]
+pub(super) struct Plan {
+    flags: ServerFlags,
+    settings: Settings,
+    tls: TlsFiles,
+}
+
+impl Plan {
+    /// Puts the flags before what the settings file says.
+    pub(super) fn new(flags: ServerFlags, settings: Settings) -> anyhow::Result<Self> {
+        let flags = flags.or(settings.server.clone());
+        let ca = flags.ca.clone().or_else(|| Some(flags.from_pki.as_ref()?.join("ca.crt"))).or(settings.ca.clone());
+        let (cert, key) = match (&flags.cert, &flags.key, &flags.from_pki) {
+            (Some(cert), Some(key), _) => (cert.clone(), key.clone()),
+            (None, None, Some(pki)) => pki::broker_files(pki)?.into(),
+            _ => return Err(Failure::usage("say what the server is: --from-pki DIR, or --cert, --key and --ca")),
+        };
+        let trust_root = ca.ok_or_else(|| Failure::usage("no CA certificate: give --ca FILE or --from-pki DIR"))?;
+        Ok(Self { flags, settings, tls: TlsFiles { cert, key, trust_root } })
+    }
+
+    /// Checks the broker's own credentials, so that what is wrong with them is said in our words.
+    pub(super) fn check_credentials(&self) -> anyhow::Result<()> {
+        let TlsFiles { cert, key, trust_root } = &self.tls;
+        TlsIdentity::load_server(TlsOptions::new(cert, key, trust_root))?;
+        Ok(())
+    }
+
+    /// The configuration, as components and policy are now.
+    pub(super) fn config(&self) -> anyhow::Result<ServerConfig> {
+        let domain = self.trust_domain()?;
+        let components = self.components(&domain)?;
+        let mut config = ServerConfig::new(self.tls.clone(), components);
+        config.policy = self.settings.policy()?.for_domain(domain);
+        config.root = self.settings.root();
+        config.monitoring_port = self.flags.monitoring_port;
+        if let Some(host) = self.flags.host {
+            config.host = host;
+        }
+        if let Some(port) = self.flags.port {
+            config.port = port;
+        }
+        if let Some(name) = &self.flags.name {
+            config.server_name.clone_from(name);
+        }
+        if let Some(bytes) = self.flags.max_payload {
+            config.max_payload = bytes;
+        }
+        Ok(config)
+    }
+
+    /// The trust domain that is named, else the one in the broker's certificate.
+    fn trust_domain(&self) -> anyhow::Result<TrustDomain> {
+        if let Some(domain) = &self.settings.trust_domain {
+            return Ok(domain.clone());
+        }
+        let certificates = CertificateInfo::read(&self.tls.cert)?;
+        let principal = certificates.into_iter().next().and_then(|leaf| leaf.principal);
+        principal.map(|principal| principal.trust_domain).ok_or_else(|| {
+            Failure::credentials(format!(
+                "the certificate `{}` names no trust domain; give --trust-domain, or issue one with `bus pki issue broker/NAME`",
+                self.tls.cert.display()
+            ))
+        })
+    }
+
+    fn components(&self, domain: &TrustDomain) -> anyhow::Result<Vec<Principal>> {
+        let mut components = Vec::new();
+        if let Some(pki) = &self.flags.from_pki {
+            components.extend(pki::components(pki)?);
+        }
+        for text in &self.flags.component {
+            components.push(component(text, domain).map_err(|error| Failure::usage(format!("component: {error}")))?);
+        }
+        if let Some(path) = &self.flags.components {
+            components.extend(listed(path, domain)?);
+        }
+        if components.is_empty() && self.flags.from_pki.is_none() && self.flags.components.is_none() {
+            return Err(Failure::usage("no component may connect: give --component, --components or --from-pki"));
+        }
+        components.sort_unstable();
+        components.dedup();
+        Ok(components)
+    }
+}
+
+fn component(text: &str, domain: &TrustDomain) -> Result<Principal, bus_proto::IdentityError> {
+    if text.starts_with("spiffe:") {
+        return text.parse();
+    }
+    Ok(Principal { trust_domain: domain.clone(), endpoint: text.parse()? })
+}
+
+fn listed(path: &Path, domain: &TrustDomain) -> anyhow::Result<Vec<Principal>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("components `{}` cannot be read: {error}", path.display())))?;
+    let mut components = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let name = line.split('#').next().unwrap_or_default().trim();
+        if !name.is_empty() {
+            components.push(component(name, domain).map_err(|error| {
+                Failure::usage(format!("components `{}`, line {}: {error}", path.display(), index + 1))
+            })?);
+        }
+    }
+    Ok(components)
+}

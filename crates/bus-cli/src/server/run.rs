@@ -1,0 +1,126 @@
+//! A server in the foreground.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bus_natsd::{Launch, NatsServer, find_server};
+use serde_json::json;
+
+use super::plan::Plan;
+use crate::exit::{Failure, Outcome};
+use crate::output::Output;
+use crate::signals::{Hangup, Stop};
+
+/// How often it is looked whether nats-server still runs.
+const HEALTH_CHECK: Duration = Duration::from_millis(500);
+
+/// Starts nats-server, reloads it on SIGHUP, and stops it when the program is asked to stop.
+pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
+    let pid = Arc::new(AtomicU32::new(0));
+    let child = Arc::clone(&pid);
+    let mut stop = Stop::listen(move || kill(child.load(Ordering::Acquire)))?;
+    let mut hangup = Hangup::listen()?;
+    let (mut server, plan) = blocking(move || {
+        plan.check_credentials()?;
+        let config = plan.config()?;
+        Ok((Launch::new(find_server()?).on_log(forward).start(config)?, plan))
+    })
+    .await?;
+    pid.store(server.pid().unwrap_or_default(), Ordering::Release);
+    announce(&server, output)?;
+    let mut health = tokio::time::interval(HEALTH_CHECK);
+    let mut plan = Some(plan);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.requested() => break,
+            () = hangup.received() => {
+                let Some(current) = plan.take() else { break };
+                let (running, current, reloaded) = blocking(move || Ok(reload(server, current))).await?;
+                (server, plan) = (running, Some(current));
+                match reloaded {
+                    Ok(components) => {
+                        tracing::info!(components, "reloaded");
+                        output.event(|| json!({ "event": "reloaded", "components": components }))?;
+                    }
+                    Err(error) => tracing::error!("not reloaded, the former configuration stays in force: {error:#}"),
+                }
+            }
+            _ = health.tick() => if !server.is_running() {
+                return Err(Failure::failed("nats-server ended by itself; its log says why"));
+            }
+        }
+    }
+    blocking(move || Ok(server.stop()?)).await?;
+    Ok(Outcome::Done)
+}
+
+fn announce(server: &NatsServer, output: Output) -> anyhow::Result<()> {
+    let (url, pid) = (server.url(), server.pid());
+    let components = server.config().components.len();
+    tracing::info!(components, "ready; SIGHUP reads components and policy again");
+    output.record(
+        || url.clone(),
+        || json!({ "event": "ready", "url": url, "pid": pid, "components": components }),
+    )?;
+    Ok(())
+}
+
+/// Hands everything back, so that a refused reload leaves the running server as it was.
+fn reload(mut server: NatsServer, plan: Plan) -> (NatsServer, Plan, anyhow::Result<usize>) {
+    let reloaded = plan.config().and_then(|config| {
+        let components = config.components.len();
+        server.reload(config)?;
+        Ok(components)
+    });
+    (server, plan, reloaded)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// Puts a line of nats-server's log, `[pid] date time [INF] text`, among ours.
+fn forward(line: &str) {
+    let (level, text) = split(line);
+    match level {
+        "ERR" | "FTL" => tracing::error!(target: "nats_server", "{text}"),
+        "WRN" => tracing::warn!(target: "nats_server", "{text}"),
+        "DBG" | "TRC" => tracing::debug!(target: "nats_server", "{text}"),
+        _ => tracing::info!(target: "nats_server", "{text}"),
+    }
+}
+
+fn split(line: &str) -> (&str, &str) {
+    let after_pid = line.split_once("] ").map_or(line, |(_, rest)| rest);
+    match after_pid.split_once('[').and_then(|(_, rest)| rest.split_once("] ")) {
+        Some((level, text)) if level.len() == 3 => (level, text),
+        _ => ("", line),
+    }
+}
+
+#[cfg(unix)]
+fn kill(pid: u32) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended already, from the same signal.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+#[cfg(not(unix))]
+fn kill(_: u32) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_servers_log_is_taken_apart() {
+        assert_eq!(split("[42] 2026/01/01 00:00:00.1 [WRN] careful [now] "), ("WRN", "careful [now] "));
+        assert_eq!(split("nats-server: no such file"), ("", "nats-server: no such file"));
+        assert_eq!(split("[1] [x] y"), ("", "[1] [x] y"));
+    }
+}

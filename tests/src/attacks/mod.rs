@@ -1,0 +1,142 @@
+//! What a compromised component, a rogue server and a stranger on the network try, and how each attempt is refused.
+//!
+//! Attacks are made with async-nats and with sockets, never through the product's own client; that is used only where
+//! the one attacked has to refuse. Each attack has a positive control: the same tool, doing what is allowed, succeeds.
+//! A refusal counts only with [`Evidence`]: what the server, its log, TLS or the receiver said. Silence proves nothing.
+//!
+//! [`all`] is the table of attacks. The suite runs each as a test, the `bus-attacks` program runs them one after another.
+
+mod certificates;
+mod downgrade;
+mod evidence;
+mod impersonation;
+mod limits;
+mod permissions;
+mod raw;
+mod receiver;
+mod removal;
+mod scene;
+
+use std::pin::Pin;
+
+use serde::Serialize;
+
+pub use evidence::{Evidence, Layer};
+pub use impersonation::as_victim;
+
+/// What came of one attack.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// What was tried.
+    pub name: &'static str,
+    /// What refused it, as the evidence tells.
+    pub layer: Layer,
+    /// Whether it was refused, and nothing leaked.
+    pub refused: bool,
+    /// Whether the same tool, doing what is allowed, succeeded.
+    pub control: bool,
+    /// What refused it, in its own words; what went wrong, if it was not refused or the control failed.
+    pub evidence: String,
+}
+
+/// What an attack found out: why it was refused, and whether its control passed.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    refusal: anyhow::Result<Evidence>,
+    control: anyhow::Result<()>,
+}
+
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<Trial>> + Send>>;
+
+/// One attack of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Attack {
+    /// What is tried.
+    pub name: &'static str,
+    start: fn() -> Running,
+}
+
+impl Attack {
+    /// Carries it out, in a deployment of its own.
+    pub async fn run(&self) -> Outcome {
+        let failed = |problem: String| Outcome {
+            name: self.name,
+            layer: Layer::None,
+            refused: false,
+            control: false,
+            evidence: problem,
+        };
+        // In a task of its own, so that a panic is an outcome like any other failure.
+        match tokio::spawn((self.start)()).await {
+            Ok(Ok(trial)) => trial.judge(self.name),
+            Ok(Err(error)) => failed(format!("not carried out: {error:#}")),
+            Err(error) => failed(format!("not carried out: {error}")),
+        }
+    }
+}
+
+impl Trial {
+    fn judge(self, name: &'static str) -> Outcome {
+        let (layer, mut evidence) = match &self.refusal {
+            Ok(evidence) => (evidence.layer(), evidence.to_string()),
+            Err(error) => (Layer::None, format!("not refused: {error:#}")),
+        };
+        if let Err(error) = &self.control {
+            evidence = format!("{evidence}; the control failed: {error:#}");
+        }
+        Outcome { name, layer, refused: layer != Layer::None, control: self.control.is_ok(), evidence }
+    }
+}
+
+/// The attack of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<Attack> {
+    all().iter().find(|attack| attack.name == name).copied()
+}
+
+macro_rules! table {
+    ($($name:literal => $run:path,)*) => {
+        [$(Attack { name: $name, start: || Box::pin($run()) }),*]
+    };
+}
+
+/// Every attack.
+#[must_use]
+pub fn all() -> &'static [Attack] {
+    static ALL: [Attack; 30] = table![
+        // A compromised component: a good certificate, and no library of ours.
+        "an agent publishes a command" => permissions::publish_a_command,
+        "an agent publishes as another component" => permissions::publish_as_another,
+        "an agent subscribes to another's inbox" => permissions::subscribe_to_anothers_inbox,
+        "an agent joins a queue group on another's inbox" => permissions::join_a_queue_group_on_anothers_inbox,
+        "an agent subscribes to another's _INBOX" => permissions::subscribe_to_anothers_replies,
+        "an agent subscribes to everything" => permissions::subscribe_to_everything,
+        "an agent publishes under _INBOX" => permissions::publish_under_inbox,
+        "an agent uses $JS.API" => permissions::use_jetstream_api,
+        "an agent uses $SYS" => permissions::use_system_subjects,
+        "an agent claims another user's name" => permissions::claim_another_user,
+        "an agent sends an oversized message" => limits::oversized_message,
+        "an agent opens too many subscriptions" => limits::too_many_subscriptions,
+        "an agent sends undecodable bytes" => receiver::undecodable_bytes,
+        "an agent sends an envelope of another source" => receiver::another_source,
+        "an agent sends a command as telemetry" => receiver::command_as_telemetry,
+        "an agent sends an old message again" => receiver::old_message,
+        // A stranger, or a component that is one no longer.
+        "a client without a certificate" => certificates::no_certificate,
+        "a client certificate of another CA" => certificates::another_ca,
+        "an expired client certificate" => certificates::expired,
+        "a client certificate of another trust domain" => certificates::another_trust_domain,
+        "a removed component stays connected" => removal::stays_connected,
+        "a removed component reconnects" => removal::reconnects,
+        "a client speaks TLS 1.2" => downgrade::client_speaks_tls12,
+        "a client speaks plaintext" => downgrade::client_speaks_plaintext,
+        // A rogue server, against a client of ours.
+        "an agent's certificate impersonates the server" => impersonation::agents_certificate,
+        "a server certificate of another CA" => impersonation::another_ca,
+        "a server certificate of a CA that the system trusts" => impersonation::ca_that_the_system_trusts,
+        "a server certificate of another host" => impersonation::another_host,
+        "a server speaks TLS 1.2" => downgrade::server_speaks_tls12,
+        "a server speaks plaintext" => downgrade::server_speaks_plaintext,
+    ];
+    &ALL
+}
