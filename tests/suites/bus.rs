@@ -243,6 +243,10 @@ async fn an_answer_from_another_component_than_the_one_asked_is_refused() {
         async move { core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1)).await }
     });
     let command = next(&mut commands).await.unwrap();
+    assert!(
+        command.expires_unix_ms() > command.timestamp_unix_ms(),
+        "a command that never expires can be kept for later"
+    );
     // The other agent knows even the request itself, and still cannot answer it.
     other.reply(&command, CommandResult::completed("forged")).await.unwrap();
     assert!(other.flush().await);
@@ -491,4 +495,40 @@ async fn two_processes_of_one_component_do_not_disturb_each_other() {
         next(&mut beats).await.unwrap();
     }
     assert_eq!(beats.missed(), 0);
+}
+
+/// Where the log lines of one test go.
+#[derive(Clone, Default)]
+struct Captured(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// One thread, because the log's subscriber is this thread's own.
+#[tokio::test(flavor = "current_thread")]
+async fn a_denied_publish_is_a_security_warning_with_its_fields() {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let deployment = Deployment::start(&["agent/agent-01"]);
+    let agent = deployment.connect("agent/agent-01").await;
+    assert!(agent.send(&endpoint("agent/agent-02"), kill(4_242)).await.is_err());
+
+    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let warning = lines.iter().find(|line| line["target"] == "bus::security").expect("a security warning");
+    assert_eq!(warning["level"], "WARN");
+    assert_eq!(warning["fields"]["principal"], "spiffe://ransomeye.test/agent/agent-01");
+    assert_eq!(warning["fields"]["message_type"], "Command");
+    assert_eq!(warning["fields"]["destination"], "inbox of agent/agent-02");
+    assert!(!log.contains("4242"), "the payload is in the log");
 }

@@ -42,11 +42,11 @@ pub(crate) struct Cli {
     config: Option<PathBuf>,
 
     #[command(subcommand)]
-    command: Command,
+    group: Group,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Group {
     /// The deployment's own certificate authority: make it, issue and revoke certificates
     #[command(subcommand)]
     Pki(pki::PkiCommand),
@@ -101,25 +101,26 @@ impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         let output = Output::new(self.json);
         let load = |flags: Layer| Settings::load(self.config, flags);
-        match self.command {
-            Command::Pki(command) => command.run(output),
-            Command::Server(command) => command.run(load, output),
-            Command::Acl(command) => command.run(load, output),
-            Command::Agent { args, connection } => block_on(agent::run(args, load(connection)?, output)),
-            Command::Watch { args, connection } => block_on(watch::run(args, load(connection)?, output)),
-            Command::Pub { event } => {
+        match self.group {
+            Group::Pki(command) => command.run(output),
+            Group::Server(command) => command.run(load, output),
+            Group::Acl(command) => command.run(load, output),
+            Group::Agent { args, connection } => block_on(agent::run(args, load(connection)?, output)),
+            Group::Watch { args, connection } => block_on(watch::run(args, load(connection)?, output)),
+            Group::Pub { event } => {
                 let (payload, connection) = event.into_parts();
                 block_on(publish::run(payload, load(connection)?, output))
             }
-            Command::Sub { args, connection } => block_on(subscribe::run(args, load(connection)?, output)),
-            Command::Command { args, connection } => block_on(command::run(args, load(connection)?, output)),
+            Group::Sub { args, connection } => block_on(subscribe::run(args, load(connection)?, output)),
+            Group::Command { args, connection } => block_on(command::run(args, load(connection)?, output)),
         }
     }
 }
 
 /// Runs a command that needs the network, on a runtime that ends with it.
 pub(crate) fn block_on(work: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let outcome = runtime.block_on(work);
     // What still runs in the background has nothing to say any more.
     runtime.shutdown_background();

@@ -19,7 +19,8 @@ Examples:
   bus command kill agent/agent-01 4242 --as core/core-01
   bus command isolate agent/agent-01 4242 --timeout 2s --as core/core-01
 
-Exit code 0: completed; 1: failed, or refused by the component; 3: denied by the policy or the broker; 5: nobody answers.";
+Exit code 0: completed; 1: failed, or refused by the component; 3: denied by the policy or the
+broker; 5: nobody answers.";
 
 /// What a component can be told to do.
 #[derive(Debug, Clone, Copy, ValueEnum)]

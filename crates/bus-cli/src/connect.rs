@@ -1,11 +1,21 @@
 //! The way onto the bus, and off it.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use bus_client::{BusClient, BusEvent, BusOptions, CloseReason, Status};
+use bus_client::{BusClient, BusEvent, BusOptions, CloseReason, Received, Rejected, Status, Subscription};
+use bus_proto::Payload;
 use bus_tls::TlsIdentity;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::exit::Failure;
 use crate::settings::Settings;
+
+/// How long leaving the bus may take.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait for a message that has arrived already.
+const REMAINING_LIMIT: Duration = Duration::from_millis(500);
 
 /// Connects as the component that the settings name, and logs what happens to the connection from then on.
 pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<BusClient> {
@@ -22,20 +32,26 @@ pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<BusClient> {
     Ok(bus)
 }
 
-/// Waits until the broker has handled all that was published, and closes the connection.
+/// Waits until the broker has handled all that was published, and closes the connection; at most [`DRAIN_LIMIT`].
+///
+/// What had arrived until then can still be read from the subscriptions, see [`remaining`].
 pub(crate) async fn leave(bus: &BusClient) -> anyhow::Result<()> {
-    if closed(bus).is_none() {
-        bus.flush().await;
+    let left = async {
+        if *bus.status().borrow() == Status::Connected {
+            bus.flush().await;
+        }
+        bus.drain().await
+    };
+    match tokio::time::timeout(DRAIN_LIMIT, left).await {
+        Ok(left) => Ok(left?),
+        Err(_) => Err(Failure::failed(format!("leaving the bus did not end within {} s", DRAIN_LIMIT.as_secs()))),
     }
-    Ok(bus.drain().await?)
 }
 
-/// Why the connection is closed for good, if it is.
-pub(crate) fn closed(bus: &BusClient) -> Option<CloseReason> {
-    match &*bus.status().borrow() {
-        Status::Closed(reason) => Some(reason.clone()),
-        _ => None,
-    }
+/// The next message of a subscription whose connection was closed, as long as there is one.
+pub(crate) async fn remaining<T: Payload>(messages: &mut Subscription<T>) -> Option<Result<Received<T>, Rejected>> {
+    // A drained subscription ends by itself. One whose connection broke may not, and has nothing more to give.
+    tokio::time::timeout(REMAINING_LIMIT, messages.next()).await.ok().flatten()
 }
 
 /// Completes when the connection closes for good.
@@ -58,10 +74,17 @@ async fn log_events(mut events: tokio::sync::broadcast::Receiver<BusEvent>) {
                 tracing::warn!("disconnected; reconnecting");
             }
             Ok(BusEvent::ReconnectFailed { reason }) => tracing::warn!(reason, "reconnecting failed; trying again"),
-            Ok(BusEvent::SlowConsumer) => tracing::warn!("messages arrive faster than they are handled; some are missed"),
-            Ok(BusEvent::IdentityRotated) => tracing::info!("the certificate was rotated; reconnecting under the new one"),
+            Ok(BusEvent::SlowConsumer) => {
+                tracing::warn!("messages arrive faster than they are handled; some are missed");
+            }
+            Ok(BusEvent::IdentityRotated) => {
+                tracing::info!("the certificate was rotated; reconnecting under the new one");
+            }
             Ok(BusEvent::RotationFailed { reason }) => {
-                tracing::warn!(reason, "the certificate files changed to something unusable; the former one stays in use");
+                tracing::warn!(
+                    reason,
+                    "the certificate files changed to something unusable; the former one stays in use"
+                );
             }
             Ok(BusEvent::LameDuck) => tracing::warn!("the server is about to shut down"),
             Ok(BusEvent::ServerError { text }) => tracing::warn!(text, "the server reports an error"),

@@ -193,7 +193,10 @@ mod tests {
         let nested = RequestError::Publish(PublishError::BrokerDenied { subject: "x".into() });
         assert_eq!(wrapped(nested.into()), Outcome::Denied);
         assert_eq!(wrapped(PkiError::NoAuthority { path: "x".into() }.into()), Outcome::Credentials);
-        assert_eq!(Failure::closed(&CloseReason::Refused).downcast_ref::<Failure>().map(|f| f.outcome), Some(Outcome::Denied));
+        assert_eq!(
+            Failure::closed(&CloseReason::Refused).downcast_ref::<Failure>().map(|f| f.outcome),
+            Some(Outcome::Denied)
+        );
     }
 
     #[test]

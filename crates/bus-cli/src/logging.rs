@@ -11,13 +11,11 @@ use crate::output;
 /// What is logged unless `RUST_LOG` says otherwise. async-nats repeats as text what our client reports itself.
 const DEFAULT_FILTER: &str = "info,async_nats=off";
 
-/// The form of the logs on stderr.
+/// The form of the logs on stderr: lines for people, or one JSON object per line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Lines for people.
     #[default]
     Text,
-    /// One JSON object per line.
     Json,
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde_json::Value;
 
 /// How many lines the live table on the terminal has now.
@@ -74,4 +75,13 @@ pub(crate) fn clear_live() {
         // shows in the next write of data.
         let _ = write!(stdout, "\u{1b}[{lines}F\u{1b}[J").and_then(|()| stdout.flush());
     }
+}
+
+/// An empty table as all tables of this program look.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
+    let style = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
+    let mut table = Table::new();
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
 }

@@ -15,7 +15,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   bus pub heartbeat --as agent/agent-01
   bus pub telemetry --cpu 12.5 --ram 40 --as agent/agent-01
-  bus pub alert --type ransomware.mass-rename --severity high --description '400 files renamed' --as agent/agent-01";
+  bus pub alert --type ransomware.mass-rename --severity high --as agent/agent-01";
 
 /// The events that can be published.
 #[derive(Debug, Subcommand)]
@@ -40,7 +40,7 @@ pub(crate) enum Event {
         #[arg(long)]
         severity: Level,
         /// What was seen, for people
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         description: String,
         #[command(flatten)]
         connection: Layer,

@@ -214,7 +214,8 @@ impl Settings {
     /// Puts the flags before the environment, and that before the file: `config`, else the one that `BUS_CONFIG` names,
     /// else `bus.toml` in the current directory if there is one.
     pub(crate) fn load(config: Option<PathBuf>, flags: impl Into<Layer>) -> anyhow::Result<Self> {
-        let named = config.or_else(|| std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(Into::into));
+        let named =
+            config.or_else(|| std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(Into::into));
         let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
         let environment = Layer::from_env(|name| std::env::var_os(name))?.check("environment")?;
         let settings = flags.into().check("command line")?.or(environment);

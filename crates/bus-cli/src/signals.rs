@@ -1,12 +1,7 @@
 //! The end of a long-running command: the first SIGINT or SIGTERM asks it to drain, the second ends it at once.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use tokio::sync::watch;
-
-/// How long draining may take.
-pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Tells when the program was asked to stop.
 #[derive(Debug, Clone)]

@@ -1,11 +1,11 @@
 //! `bus sub`: messages as they arrive.
 
-use bus_client::{BusClient, Received, Subscription};
+use bus_client::{BusClient, Received, Rejected, Subscription};
 use bus_proto::{AnyPayload, MessageType, Payload, v1};
 use clap::Args;
 use serde_json::json;
 
-use crate::connect::{closed, connect, leave};
+use crate::connect::{connect, leave, remaining, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::payload;
@@ -45,50 +45,65 @@ pub(crate) async fn run(args: SubscribeArgs, settings: Settings, output: Output)
     };
     let mut stop = Stop::listen(|| {})?;
     let bus = connect(&settings).await?;
-    let printer = Printer { inbox: args.inbox, left: args.count, output };
-    let printed = match message_type {
-        None => printer.run::<AnyPayload>(&bus, &mut stop).await,
-        Some(MessageType::Telemetry) => printer.run::<v1::TelemetryEvent>(&bus, &mut stop).await,
-        Some(MessageType::Alert) => printer.run::<v1::AlertEvent>(&bus, &mut stop).await,
-        Some(MessageType::Command) => printer.run::<v1::CommandRequest>(&bus, &mut stop).await,
-        Some(MessageType::Heartbeat) => printer.run::<v1::Heartbeat>(&bus, &mut stop).await,
-        Some(MessageType::CommandResult) => printer.run::<v1::CommandResult>(&bus, &mut stop).await,
-        Some(MessageType::Error) => printer.run::<v1::Error>(&bus, &mut stop).await,
+    let printer = Printer { left: args.count, output };
+    match message_type {
+        None => printer.run::<AnyPayload>(&bus, args.inbox, &mut stop).await,
+        Some(MessageType::Telemetry) => printer.run::<v1::TelemetryEvent>(&bus, args.inbox, &mut stop).await,
+        Some(MessageType::Alert) => printer.run::<v1::AlertEvent>(&bus, args.inbox, &mut stop).await,
+        Some(MessageType::Command) => printer.run::<v1::CommandRequest>(&bus, args.inbox, &mut stop).await,
+        Some(MessageType::Heartbeat) => printer.run::<v1::Heartbeat>(&bus, args.inbox, &mut stop).await,
+        Some(MessageType::CommandResult) => printer.run::<v1::CommandResult>(&bus, args.inbox, &mut stop).await,
+        Some(MessageType::Error) => printer.run::<v1::Error>(&bus, args.inbox, &mut stop).await,
         Some(MessageType::Custom(_)) => {
             Err(Failure::usage("bus knows no custom types; only programs that registered them can read them"))
         }
-    };
-    leave(&bus).await?;
-    printed.map(|()| Outcome::Done)
+    }
 }
 
 struct Printer {
-    inbox: bool,
     left: Option<u64>,
     output: Output,
 }
 
 impl Printer {
-    async fn run<T: Payload + Clone>(mut self, bus: &BusClient, stop: &mut Stop) -> anyhow::Result<()> {
-        let mut messages: Subscription<T> =
-            if self.inbox { bus.subscribe_inbox().await? } else { bus.subscribe().await? };
+    async fn run<T: Payload + Clone>(
+        mut self,
+        bus: &BusClient,
+        inbox: bool,
+        stop: &mut Stop,
+    ) -> anyhow::Result<Outcome> {
+        let mut messages: Subscription<T> = if inbox { bus.subscribe_inbox().await? } else { bus.subscribe().await? };
         tracing::info!(filter = messages.filter(), "subscribed");
+        let printed = tokio::select! {
+            printed = self.print_all(&mut messages) => printed,
+            reason = until_closed(bus) => Err(Failure::closed(&reason)),
+            () = stop.requested() => Ok(()),
+        };
+        let left = leave(bus).await;
+        printed?;
+        while self.left != Some(0)
+            && let Some(message) = remaining(&mut messages).await
+        {
+            self.print(message)?;
+        }
+        left.map(|()| Outcome::Done)
+    }
+
+    /// Prints messages until there were enough.
+    async fn print_all<T: Payload + Clone>(&mut self, messages: &mut Subscription<T>) -> anyhow::Result<()> {
         while self.left != Some(0) {
-            let message = tokio::select! {
-                message = messages.next() => message,
-                () = stop.requested() => return Ok(()),
-            };
-            match message {
-                Some(Ok(message)) => self.print(&message)?,
-                // The client has logged why.
-                Some(Err(_)) => {}
-                None => return closed(bus).map_or(Ok(()), |reason| Err(Failure::closed(&reason))),
+            match messages.next().await {
+                Some(message) => self.print(message)?,
+                // The caller learns from the connection why.
+                None => std::future::pending().await,
             }
         }
         Ok(())
     }
 
-    fn print<T: Payload + Clone>(&mut self, message: &Received<T>) -> anyhow::Result<()> {
+    fn print<T: Payload + Clone>(&mut self, message: Result<Received<T>, Rejected>) -> anyhow::Result<()> {
+        // The client has logged what it refused.
+        let Ok(message) = message else { return Ok(()) };
         let content = message.payload().clone().into_payload();
         let time = time_of_millis(message.timestamp_unix_ms());
         self.output.record(

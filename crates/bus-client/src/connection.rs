@@ -415,8 +415,8 @@ impl Shared {
             Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
                 self.slow_consumer();
             }
-            // The server ends a live connection whose component was removed; the reconnect that follows is what counts.
-            Event::ServerError(ServerError::AuthorizationViolation) => self.emit(BusEvent::Refused),
+            // A refused attempt to connect is counted where async-nats reports it as its own error, below.
+            Event::ServerError(ServerError::AuthorizationViolation) => {}
             Event::ServerError(ServerError::Other(text)) => match Denial::parse(&text) {
                 Some(denial) => self.denied(&denial),
                 None => self.emit(BusEvent::ServerError { text }),

@@ -152,6 +152,12 @@ impl<T> Received<T> {
         self.envelope.timestamp_utc
     }
 
+    /// When it stops being worth anything, in Unix milliseconds by the sender's clock; 0 for never.
+    #[must_use]
+    pub fn expires_unix_ms(&self) -> i64 {
+        self.envelope.expires_at
+    }
+
     /// Its position among what its sender's session published on this subject, from 1; 0 when not counted.
     #[must_use]
     pub fn sequence(&self) -> u64 {

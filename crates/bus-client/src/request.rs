@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::connection::{BusClient, Inner};
+use crate::connection::{BusClient, Inner, unix_ms};
 use crate::error::{PublishError, RequestError};
 use crate::inbound::{Received, Rejected};
 use crate::probe::AbortOnDrop;
@@ -81,6 +81,9 @@ impl BusClient {
 
     /// As [`BusClient::request`], waiting for at most `limit`.
     ///
+    /// A request without an `expires_at` of its own gets one, after which nobody would hear the answer: the time limit
+    /// and the allowed clock skew from now. A late copy of it is then refused.
+    ///
     /// # Errors
     ///
     /// As [`BusClient::request`].
@@ -91,7 +94,12 @@ impl BusClient {
         limit: Duration,
     ) -> Result<Received<R>, RequestError> {
         let inner = &self.inner;
-        let prepared = inner.prepare(&Destination::Inbox(to.clone()), message)?;
+        let mut envelope = self.envelope(message)?;
+        if envelope.expires_at == 0 {
+            let limit_ms = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+            envelope.expires_at = unix_ms().saturating_add(limit_ms).saturating_add(inner.gate.skew_ms);
+        }
+        let prepared = inner.prepare(&Destination::Inbox(to.clone()), envelope)?;
         inner.listen_for_answers::<R>().await?;
         let (subject, before) =
             (prepared.subject().to_owned(), inner.shared.verdicts.before_publish(prepared.subject()));

@@ -29,7 +29,7 @@ pub(super) async fn no_certificate() -> Result<Trial> {
 pub(super) async fn another_ca() -> Result<Trial> {
     present(|deployment| {
         let issued = rogue_authority(deployment.path())?.issue(&agent_profile()?)?;
-        Ok(Some(issued.write(&deployment.path().join("rogue"), false)?))
+        Ok(Some(issued.write(deployment.path().join("rogue"), false)?))
     })
     .await
 }

@@ -130,7 +130,7 @@ impl Victim<'_> {
             .args([&self.files.certificate, &self.files.key])
             .arg(self.trust_root)
             .env("SSL_CERT_FILE", self.system_trust)
-            .env("SSL_CERT_DIR", self.system_trust.with_file_name("none"))
+            .env_remove("SSL_CERT_DIR")
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .kill_on_drop(true)

@@ -25,7 +25,7 @@ use super::Evidence;
 use crate::deployment::Deployment;
 
 /// How long anything that must happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for what must happen, but not for ever.
 pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> Result<T> {

@@ -16,12 +16,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::connect::{connect, leave, until_closed};
+use crate::connect::{DRAIN_LIMIT, connect, leave, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::payload;
 use crate::settings::Settings;
-use crate::signals::{DRAIN_LIMIT, Stop};
+use crate::signals::Stop;
 use crate::values::duration;
 
 use children::Children;
@@ -33,8 +33,8 @@ Examples:
   bus agent --as agent/agent-01 --spawn 'sleep 600' --json
   bus agent --as agent/agent-01 --interval 10ms --count 1000
 
-Kill (SIGKILL) and Isolate (SIGSTOP) act on children that this agent started itself, and on nothing else. The children
-end with the agent.";
+Kill (SIGKILL) and Isolate (SIGSTOP) act on children that this agent started itself, and on
+nothing else. The children end with the agent.";
 
 /// What the agent does.
 #[derive(Debug, Args)]
@@ -105,9 +105,13 @@ async fn work(
         reason = until_closed(bus) => Err(Failure::closed(&reason)),
         () = stop.requested() => Ok(()),
     };
-    let left = leave(bus).await;
-    // What was at hand when the connection closed is carried out to its end.
-    let _ = tokio::time::timeout(DRAIN_LIMIT, commands.finished()).await;
+    let left = tokio::time::timeout(DRAIN_LIMIT, async {
+        leave(bus).await?;
+        // What was at hand when the connection closed is carried out to its end.
+        commands.finished().await;
+        Ok(())
+    });
+    let left = left.await.unwrap_or_else(|_| Err(Failure::failed("not every command was carried out in time")));
     print_tally(bus, &tally, handled.load(Ordering::Relaxed), output)?;
     reported.and(left).map(|()| Outcome::Done)
 }
@@ -139,12 +143,7 @@ async fn report(args: &AgentArgs, bus: &BusClient, tally: &mut Tally) -> anyhow:
 }
 
 /// Publishes a report. One that the connection does not take in time is counted, and the next one is tried.
-async fn publish(
-    bus: &BusClient,
-    report: impl IntoEnvelope,
-    sent: &mut u64,
-    unsent: &mut u64,
-) -> anyhow::Result<()> {
+async fn publish(bus: &BusClient, report: impl IntoEnvelope, sent: &mut u64, unsent: &mut u64) -> anyhow::Result<()> {
     match bus.publish(report).await {
         Ok(()) => *sent += 1,
         Err(error @ PublishError::TimedOut { .. }) => {

@@ -14,15 +14,15 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use crate::settings::{Layer, RulesFlags, Settings};
 
-pub(crate) use plan::ServerFlags;
 use plan::Plan;
+pub(crate) use plan::ServerFlags;
 
 const EXAMPLES: &str = "\
 Examples:
   bus server run --from-pki pki
   bus server run --from-pki pki --port 0 --json             any free port; the URL is on stdout
   bus server config --from-pki pki --out nats-server.conf
-  bus server config --cert n1.crt --key n1.key --ca ca.crt --component core/core-01 --component agent/agent-01";
+  bus server config --cert n1.crt --key n1.key --ca ca.crt --components fleet.txt";
 
 /// What can be done with the broker.
 #[derive(Debug, Subcommand)]
@@ -76,13 +76,7 @@ fn print_config(plan: &Plan, out: Option<PathBuf>, output: Output) -> anyhow::Re
     };
     std::fs::write(&path, &text).with_context(|| format!("`{}` cannot be written", path.display()))?;
     output.record(
-        || {
-            format!(
-                "wrote {}, for {} components\nnext: nats-server -c {0}",
-                path.display(),
-                config.components.len()
-            )
-        },
+        || format!("wrote {}, for {} components\nnext: nats-server -c {0}", path.display(), config.components.len()),
         || json!({ "file": path, "components": config.components.len() }),
     )?;
     Ok(Outcome::Done)

@@ -60,10 +60,7 @@ fn announce(server: &NatsServer, output: Output) -> anyhow::Result<()> {
     let (url, pid) = (server.url(), server.pid());
     let components = server.config().components.len();
     tracing::info!(components, "ready; SIGHUP reads components and policy again");
-    output.record(
-        || url.clone(),
-        || json!({ "event": "ready", "url": url, "pid": pid, "components": components }),
-    )?;
+    output.record(|| url.clone(), || json!({ "event": "ready", "url": url, "pid": pid, "components": components }))?;
     Ok(())
 }
 

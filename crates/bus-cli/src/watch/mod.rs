@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use crate::connect::{closed, connect, leave};
+use crate::connect::{connect, leave, remaining, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::{self, Output};
 use crate::settings::Settings;
@@ -25,8 +25,9 @@ Examples:
   bus watch --as core/core-01
   bus watch --as core/core-01 --for 30s --json
 
-On a terminal the table is redrawn in place; elsewhere it is printed at the end. With --json: {\"event\":\"ready\"} once it
-receives, a snapshot every second, and {\"event\":\"final\"} with exact counts.";
+On a terminal the table is redrawn in place; elsewhere it is printed at the end. With --json:
+{\"event\":\"ready\"} once it receives, a snapshot every second, and {\"event\":\"final\"} with exact
+counts.";
 
 /// How often the table is redrawn, and how often a snapshot is written.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -60,19 +61,16 @@ pub(crate) async fn run(args: WatchArgs, settings: Settings, output: Output) -> 
     };
     let watched = tokio::select! {
         watched = follow(&mut messages, &mut fleet, args.count, output) => watched,
+        reason = until_closed(&bus) => Err(Failure::closed(&reason)),
         () = over => Ok(()),
         () = stop.requested() => Ok(()),
     };
     let left = finish(&bus, &mut messages, &mut fleet, args.count).await;
     show_end(&fleet, output)?;
-    watched.and(left)?;
-    match closed(&bus) {
-        Some(reason @ bus_client::CloseReason::Refused) => Err(Failure::closed(&reason)),
-        _ => Ok(Outcome::Done),
-    }
+    watched.and(left).map(|()| Outcome::Done)
 }
 
-/// Takes in messages and shows them from time to time, until there were enough or the connection closed.
+/// Takes in messages and shows them from time to time, until there were enough.
 async fn follow(
     messages: &mut Subscription<AnyPayload>,
     fleet: &mut Fleet,
@@ -85,7 +83,8 @@ async fn follow(
         tokio::select! {
             message = messages.next() => match message {
                 Some(message) => fleet.take_in(&message, messages.missed()),
-                None => return Ok(()),
+                // The caller learns from the connection why.
+                None => std::future::pending().await,
             },
             _ = ticks.tick() => show(fleet, output)?,
         }
@@ -102,7 +101,7 @@ async fn finish(
 ) -> anyhow::Result<()> {
     let left = leave(bus).await;
     while enough.is_none_or(|enough| fleet.total() < enough) {
-        match messages.next().await {
+        match remaining(messages).await {
             Some(message) => fleet.take_in(&message, messages.missed()),
             None => break,
         }

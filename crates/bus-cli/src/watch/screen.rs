@@ -6,8 +6,8 @@ use std::io;
 use comfy_table::CellAlignment;
 
 use super::fleet::{Component, Fleet};
+use crate::output::table;
 use crate::payload::plain;
-use crate::pki::table;
 use crate::values::span;
 
 /// Lines of the table that are no component: two rules, the header, the line below, the counts, and the cursor's.
@@ -25,7 +25,16 @@ pub(super) fn whole(fleet: &Fleet) -> String {
 
 fn draw(fleet: &Fleet, rows: usize) -> String {
     let mut table = table([
-        "component", "cpu %", "ram %", "heartbeat", "uptime", "version", "messages", "alerts", "missed", "rejected",
+        "component",
+        "cpu %",
+        "ram %",
+        "heartbeat",
+        "uptime",
+        "version",
+        "messages",
+        "alerts",
+        "missed",
+        "rejected",
     ]);
     for (endpoint, component) in fleet.components().take(rows) {
         table.add_row(row(endpoint.to_string(), component));

@@ -1,21 +1,22 @@
 //! `bus pki`: the deployment's own certificate authority.
 
+mod record;
+mod show;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus_proto::{Endpoint, Principal, TrustDomain};
-use bus_tls::CertificateInfo;
-use bus_tls::pki::{Authority, CaOptions, Entry, KeyAlgorithm, Profile};
+use bus_tls::pki::{Authority, CaOptions, KeyAlgorithm, Profile};
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
-use crate::settings::{DEFAULT_PKI, files_of};
+use crate::settings::DEFAULT_PKI;
 use crate::values::time_of_seconds;
+
+pub(crate) use record::{broker_files, components};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -154,9 +155,9 @@ impl PkiCommand {
             Self::Init(args) => init(args, output)?,
             Self::Issue(args) => issue(&args, output)?,
             Self::Revoke(args) => revoke(args, output)?,
-            Self::List(place) => list(place, output)?,
+            Self::List(place) => show::list(&place.dir, output)?,
             Self::RenewCrl { place, days } => renew_crl(place, days, output)?,
-            Self::Inspect { files } => inspect(&files, output)?,
+            Self::Inspect { files } => show::inspect(&files, output)?,
         }
         Ok(Outcome::Done)
     }
@@ -264,7 +265,8 @@ fn next_step(args: &IssueArgs) -> String {
     let dir = args.place.dir.display();
     match args.component.role.as_str() {
         "broker" => format!("bus server run --from-pki {dir}, once its components have certificates"),
-        _ => "the server must know it too: bus server run --from-pki does after a restart, or a reload (SIGHUP)".to_owned(),
+        _ => "the server must know it too: bus server run --from-pki does after a restart, or a reload (SIGHUP)"
+            .to_owned(),
     }
 }
 
@@ -286,7 +288,7 @@ fn revoke(args: RevokeArgs, output: Output) -> anyhow::Result<()> {
                 authority.crl_path().display()
             )
         },
-        || json!({ "revoked": revoked.iter().map(entry_json).collect::<Value>(), "crl": authority.crl_path() }),
+        || json!({ "revoked": revoked.iter().map(show::entry_json).collect::<Value>(), "crl": authority.crl_path() }),
     )?;
     Ok(())
 }
@@ -295,139 +297,7 @@ fn renew_crl(place: Place, days: u32, output: Output) -> anyhow::Result<()> {
     let authority = Authority::open(place.dir)?.crl_lifetime(DAY * days);
     authority.renew_crl()?;
     let crl = authority.crl_path();
-    output.record(
-        || format!("wrote {}, good for {days} days", crl.display()),
-        || json!({ "crl": crl, "days": days }),
-    )?;
+    output
+        .record(|| format!("wrote {}, good for {days} days", crl.display()), || json!({ "crl": crl, "days": days }))?;
     Ok(())
-}
-
-fn list(place: Place, output: Output) -> anyhow::Result<()> {
-    let entries = Authority::open(place.dir)?.issued()?;
-    output.record(
-        || {
-            let mut table = table(["component", "state", "until", "serial"]);
-            for entry in &entries {
-                let component = entry.principal.endpoint.to_string();
-                table.add_row([component.as_str(), state(entry), &time_of_seconds(entry.not_after), &entry.serial]);
-            }
-            if entries.is_empty() { "nothing was issued yet".to_owned() } else { table.to_string() }
-        },
-        || json!({ "issued": entries.iter().map(entry_json).collect::<Value>() }),
-    )?;
-    Ok(())
-}
-
-fn state(entry: &Entry) -> &'static str {
-    if entry.revoked_at.is_some() {
-        "revoked"
-    } else if entry.not_after < Timestamp::now().as_second() {
-        "expired"
-    } else {
-        "valid"
-    }
-}
-
-fn entry_json(entry: &Entry) -> Value {
-    json!({
-        "principal": entry.principal.to_string(),
-        "serial": entry.serial,
-        "state": state(entry),
-        "not_before": time_of_seconds(entry.not_before),
-        "not_after": time_of_seconds(entry.not_after),
-        "revoked_at": entry.revoked_at.map(time_of_seconds),
-    })
-}
-
-/// The components that hold a certificate which is neither revoked nor expired, each once. Brokers and relays are not
-/// among them.
-pub(crate) fn components(pki: &Path) -> anyhow::Result<Vec<Principal>> {
-    let entries = Authority::open(pki)?.issued()?;
-    let mut components: Vec<_> = valid(&entries)
-        .map(|entry| entry.principal.clone())
-        .filter(|principal| !matches!(principal.role().as_str(), "broker" | "relay"))
-        .collect();
-    components.sort_unstable();
-    components.dedup();
-    Ok(components)
-}
-
-/// The certificate and key of the broker that was last issued one which is still valid and in its place.
-pub(crate) fn broker_files(pki: &Path) -> anyhow::Result<[PathBuf; 2]> {
-    let entries = Authority::open(pki)?.issued()?;
-    let brokers = valid(&entries).filter(|entry| entry.principal.role().as_str() == "broker");
-    let mut files = brokers.map(|entry| files_of(pki, &entry.principal.endpoint));
-    files.rfind(|files| files.iter().all(|path| path.exists())).ok_or_else(|| {
-        Failure::credentials(format!(
-            "`{}` holds no valid certificate for a broker; make one: bus pki issue broker/nats-1 --host localhost --host \
-             127.0.0.1{}",
-            pki.display(),
-            dir_flag(pki)
-        ))
-    })
-}
-
-fn valid(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Entry> {
-    entries.iter().filter(|entry| state(entry) == "valid")
-}
-
-fn inspect(files: &[PathBuf], output: Output) -> anyhow::Result<()> {
-    let mut found = Vec::new();
-    for file in files {
-        found.extend(CertificateInfo::read(file)?.into_iter().map(|info| (file, info)));
-    }
-    output.record(
-        || found.iter().map(|(file, info)| format!("{}\n{}\n", file.display(), describe(info))).collect(),
-        || json!({ "certificates": found.iter().map(|(file, info)| info_json(file, info)).collect::<Value>() }),
-    )?;
-    Ok(())
-}
-
-fn describe(info: &CertificateInfo) -> Table {
-    let now = Timestamp::now().as_second();
-    let validity = match now {
-        now if now < info.not_before => "not yet valid",
-        now if now > info.not_after => "expired",
-        _ => "current",
-    };
-    let kind = if info.is_ca { "certificate authority" } else { "end entity" };
-    let principal = info.principal.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    for (name, value) in [
-        ("principal", principal),
-        ("kind", kind.to_owned()),
-        ("subject", info.subject.clone()),
-        ("issuer", info.issuer.clone()),
-        ("names", info.names.join(", ")),
-        ("usages", info.usages.join(", ")),
-        ("key", info.key.to_string()),
-        ("valid from", time_of_seconds(info.not_before)),
-        ("valid until", format!("{} ({validity})", time_of_seconds(info.not_after))),
-        ("serial", info.serial.clone()),
-        ("SHA-256", info.fingerprint.clone()),
-    ] {
-        table.add_row([name.to_owned(), value]);
-    }
-    table
-}
-
-fn info_json(file: &Path, info: &CertificateInfo) -> Value {
-    json!({
-        "file": file,
-        "principal": info.principal.as_ref().map(ToString::to_string),
-        "subject": info.subject, "issuer": info.issuer, "names": info.names, "usages": info.usages,
-        "key": info.key.to_string(), "is_ca": info.is_ca, "serial": info.serial,
-        "not_before": time_of_seconds(info.not_before), "not_after": time_of_seconds(info.not_after),
-        "sha256": info.fingerprint,
-    })
-}
-
-/// An empty table as all tables of this program look.
-pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
-    const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
-    let style = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
-    let mut table = Table::new();
-    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    table
 }
