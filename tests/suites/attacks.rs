@@ -82,6 +82,16 @@ async fn too_many_subscriptions_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn malformed_headers_leave_the_connection_of_a_subscriber_alone() {
+    refused_by(Layer::Receiver, "an agent sends malformed headers").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_reply_subject_leaves_the_connection_of_a_subscriber_alone() {
+    refused_by(Layer::Receiver, "an agent sends a malformed reply subject").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn undecodable_bytes_are_rejected_and_the_subscriber_goes_on() {
     refused_by(Layer::Receiver, "an agent sends undecodable bytes").await;
 }

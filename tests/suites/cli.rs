@@ -2,269 +2,21 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+#[path = "cli/desk.rs"]
+mod desk;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bus_tests::deployment::pinned_server;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The program under test.
-fn bus_program() -> PathBuf {
-    if let Some(path) = std::env::var_os("BUS_BIN") {
-        return path.into();
-    }
-    let own = std::env::current_exe().expect("the path of this program");
-    own.ancestors()
-        .map(|folder| folder.join("bus"))
-        .find(|program| program.is_file())
-        .expect("there is no `bus` beside this suite: run `cargo build -p bus-cli`, or `cargo xtask test`")
-}
-
-/// A folder to work in, with an authority and some components in `pki`.
-struct Desk {
-    folder: TempDir,
-}
-
-impl Desk {
-    fn empty() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    /// With an authority, a broker, and these components.
-    fn with(components: &[&str]) -> Self {
-        let desk = Self::empty();
-        desk.done("pki init --trust-domain ransomeye.test");
-        desk.done("pki issue broker/nats-1 --host localhost --host 127.0.0.1");
-        for component in components {
-            desk.done(&format!("pki issue {component}"));
-        }
-        desk
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// The program with these arguments, in this folder, and with nothing of our own environment that it listens to.
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(bus_program());
-        command.current_dir(self.folder.path()).args(arguments.split_whitespace()).stdin(Stdio::null());
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy().into_owned();
-            if name.starts_with("RANSOMEYE_") || name.starts_with("BUS_") || name == "RUST_LOG" {
-                command.env_remove(name);
-            }
-        }
-        command.env("BUS_NATS_SERVER", pinned_server());
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Finished {
-        Finished::of(self.command(arguments).output().unwrap(), arguments)
-    }
-
-    /// Runs it, and expects it to succeed.
-    fn done(&self, arguments: &str) -> Finished {
-        self.run(arguments).exits_with(0)
-    }
-
-    fn start(&self, arguments: &str) -> Process {
-        Process::start(self.command(arguments), arguments)
-    }
-
-    /// Starts a server for all components of the authority, and returns it and its address.
-    fn serve(&self) -> (Process, String) {
-        let mut server = self.start("server run --from-pki pki --port 0 --json");
-        let ready = server.event("ready");
-        (server, ready["url"].as_str().unwrap().to_owned())
-    }
-}
-
-/// A run that has ended.
-#[derive(Debug)]
-struct Finished {
-    arguments: String,
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Finished {
-    fn of(output: Output, arguments: &str) -> Self {
-        Self {
-            arguments: arguments.to_owned(),
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    #[track_caller]
-    fn exits_with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        self
-    }
-
-    /// Checks that stderr says this.
-    #[track_caller]
-    fn says(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "no {text:?} in {self:#?}");
-        self
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:#?}"))
-    }
-}
-
-/// A running program. It is killed when this value goes, whatever happens to the test.
-struct Process {
-    arguments: String,
-    child: Child,
-    lines: Receiver<String>,
-    stderr: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Process {
-    fn start(command: Command, arguments: &str) -> Self {
-        let (mut process, stdout) = Self::start_unread(command, arguments);
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        process.lines = lines;
-        process
-    }
-
-    /// Leaves stdout to the caller.
-    fn start_unread(mut command: Command, arguments: &str) -> (Self, ChildStdout) {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stdout, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let stderr = Arc::<Mutex<String>>::default();
-        let text = Arc::clone(&stderr);
-        let reader = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = errors.read(&mut buffer) {
-                text.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
-            }
-        });
-        let (_, lines) = channel();
-        (Self { arguments: arguments.to_owned(), child, lines, stderr, reader: Some(reader) }, stdout)
-    }
-
-    fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
-    }
-
-    /// The next line on stdout, or `None` at its end.
-    #[track_caller]
-    fn line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => {
-                panic!("`bus {}` says nothing; stderr: {}", self.arguments, self.stderr())
-            }
-        }
-    }
-
-    /// The next JSON line with this `event`.
-    #[track_caller]
-    fn event(&mut self, name: &str) -> Value {
-        while let Some(line) = self.line() {
-            let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
-            if value["event"] == name {
-                return value;
-            }
-        }
-        panic!("`bus {}` ended without the event {name}; stderr: {}", self.arguments, self.stderr());
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Waits for its end, and expects this exit code.
-    #[track_caller]
-    fn ends_with(&mut self, code: i32) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.line().is_some() {
-            assert!(Instant::now() < deadline, "`bus {}` does not end; stderr: {}", self.arguments, self.stderr());
-        }
-        let status = self.child.wait().unwrap();
-        if let Some(reader) = self.reader.take() {
-            reader.join().unwrap();
-        }
-        assert_eq!(status.code(), Some(code), "`bus {}`: {status}; stderr: {}", self.arguments, self.stderr());
-    }
-
-    /// Waits until stderr says this. Reading ends with the process, so the wait is bounded by it.
-    #[track_caller]
-    fn wait_for_log(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.stderr().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?} on stderr: {}", self.stderr());
-            std::thread::yield_now();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // The children of an agent and the server's nats-server get the chance to end with it.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The state of a process as `/proc` tells it, `None` when it is gone.
-fn process_state(pid: u64) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
-}
-
-/// An address at which nobody listens.
-fn dead_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tls://{}", listener.local_addr().unwrap())
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
+use desk::{Desk, Finished, Process, dead_address, mode, process_state};
 
 // Certificates.
 
@@ -418,6 +170,30 @@ fn a_reload_admits_who_was_issued_and_refuses_who_was_revoked() {
 }
 
 #[test]
+fn a_reload_reads_the_policy_again_and_a_wrong_one_changes_nothing() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let rule = |types: &str| {
+        format!(
+            "version = 1\n[[rule]]\neffect = 'allow'\nrole = 'agent'\naction = 'publish'\ntypes = {types}\nto = 'events'\n"
+        )
+    };
+    desk.write("policy.toml", &rule("['Heartbeat']"));
+    let mut server = desk.start("server run --from-pki pki --port 0 --json --policy policy.toml");
+    let url = server.event("ready")["url"].as_str().unwrap().to_owned();
+    // The agent's own policy is the built-in one, so that it is the broker that denies.
+    let alert = format!("pub alert --type x --severity low --as agent/agent-01 --url {url}");
+    desk.run(&alert).exits_with(3).says("the broker denies");
+    desk.write("policy.toml", &rule("['Nonsense']"));
+    server.signal(Signal::HUP);
+    server.wait_for_log("stays in force");
+    desk.done(&format!("pub heartbeat --as agent/agent-01 --url {url}"));
+    desk.write("policy.toml", &rule("['Heartbeat', 'Alert']"));
+    server.signal(Signal::HUP);
+    server.event("reloaded");
+    desk.done(&alert);
+}
+
+#[test]
 fn the_server_takes_nats_server_with_it() {
     let desk = Desk::with(&["agent/agent-01"]);
     let mut server = desk.start("server run --from-pki pki --port 0 --json");
@@ -467,12 +243,13 @@ fn a_wrong_policy_file_exits_with_2_and_its_line() {
 
 #[test]
 fn what_the_policy_denies_exits_with_3() {
-    let desk = Desk::with(&["agent/agent-01"]);
+    let desk = Desk::with(&["agent/agent-01", "core/core-01"]);
     let (_server, url) = desk.serve();
     let denied = "does not allow";
     desk.run(&format!("command kill agent/agent-01 1 --as agent/agent-01 --url {url}")).exits_with(3).says(denied);
     desk.run(&format!("sub --as agent/agent-01 --url {url}")).exits_with(3).says(denied);
     desk.run("acl check agent/agent-01 publish command core/core-01").exits_with(3);
+    desk.run(&format!("agent --as core/core-01 --url {url}")).exits_with(3).says(denied);
 }
 
 #[test]
@@ -547,7 +324,7 @@ fn paths_in_the_file_are_relative_to_it() {
     let (_server, url) = desk.serve();
     let text = format!(
         "url = '{url}'\ncert = 'pki/agent/agent-01.crt'\nkey = 'pki/agent/agent-01.key'\nca = 'pki/ca.crt'\n\
-         [server]\nfrom-pki = 'pki'\n"
+         [server]\nfrom_pki = 'pki'\n"
     );
     desk.write("bus.toml", &text);
     let elsewhere = tempfile::tempdir().unwrap();
@@ -628,11 +405,11 @@ fn what_an_agent_reports_is_this_hosts_load() {
     agent.ends_with(0);
 }
 
-/// A server, and an agent with one child.
+/// A server, and an agent with one child. The agent goes first, while it can still drain.
 struct Commanded {
-    desk: Desk,
-    _server: Process,
     agent: Process,
+    server: Process,
+    desk: Desk,
     url: String,
     child: u64,
 }
@@ -646,7 +423,7 @@ impl Commanded {
         let mut agent = Process::start(command, "agent");
         let child = agent.event("child")["pid"].as_u64().unwrap();
         agent.event("ready");
-        Self { desk, _server: server, agent, url, child }
+        Self { agent, server, desk, url, child }
     }
 
     fn order(&self, order: &str, pid: u64) -> Finished {
@@ -726,8 +503,8 @@ fn sigterm_drains_an_agent() {
 fn a_second_signal_ends_an_agent_that_cannot_drain_at_once() {
     let mut fleet = Commanded::start();
     // Without its server the agent waits for a reconnect while it drains.
-    let server = std::mem::replace(&mut fleet._server, fleet.desk.start("--version"));
-    drop(server);
+    fleet.server.signal(Signal::TERM);
+    fleet.server.ends_with(0);
     fleet.agent.wait_for_log("disconnected");
     fleet.agent.signal(Signal::TERM);
     fleet.agent.wait_for_log("stopping");
@@ -741,13 +518,13 @@ fn a_second_signal_ends_an_agent_that_cannot_drain_at_once() {
 #[test]
 fn an_agent_that_cannot_drain_ends_within_ten_seconds() {
     let mut fleet = Commanded::start();
-    let server = std::mem::replace(&mut fleet._server, fleet.desk.start("--version"));
-    drop(server);
+    fleet.server.signal(Signal::TERM);
+    fleet.server.ends_with(0);
     fleet.agent.wait_for_log("disconnected");
     let asked = Instant::now();
     fleet.agent.signal(Signal::TERM);
     fleet.agent.ends_with(1);
-    assert!(asked.elapsed() < Duration::from_secs(11), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -44,16 +44,25 @@ fn there_is_one_crypto_provider_and_no_other_tls() {
     assert!(crates.contains("aws-lc-rs"));
 }
 
+/// The one package of this name in the graph, with its version and where it comes from.
+fn origin(name: &str) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args(["tree", "--locked", "--workspace", "--target", "all", "--depth", "0", "-i", name])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn the_operating_systems_trust_store_is_not_in_the_graph() {
-    let text = {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(["tree", "--locked", "--workspace", "--target", "all", "-i", "rustls-native-certs", "--depth", "0"])
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let text = origin("rustls-native-certs");
     assert!(text.starts_with("rustls-native-certs v0.8.99 (") && text.contains("stubs"), "{text}");
+}
+
+#[test]
+fn the_broker_client_is_the_one_that_no_message_disconnects() {
+    let text = origin("async-nats");
+    assert!(text.starts_with("async-nats v0.51.99 (") && text.contains("third-party"), "{text}");
 }

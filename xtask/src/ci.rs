@@ -47,7 +47,10 @@ const STEPS: &[Step] = &[
     Step { name: "package", run: package },
     Step { name: "deny", run: |workspace| deny(workspace, &["bans", "licenses", "sources"]) },
     Step { name: "advisories", run: advisories },
-    Step { name: "machete", run: |workspace| if_installed(workspace, "cargo-machete", &["machete"]) },
+    Step {
+        name: "machete",
+        run: |workspace| if_installed(workspace, "cargo-machete", &["machete", "crates", "stubs", "tests", "xtask"]),
+    },
     Step { name: "hack", run: hack },
 ];
 

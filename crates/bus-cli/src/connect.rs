@@ -11,8 +11,8 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::exit::Failure;
 use crate::settings::Settings;
 
-/// How long leaving the bus may take.
-pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long leaving the bus may take, so that a program that was asked to stop ends within ten seconds.
+const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
 /// How long to wait for a message that has arrived already.
 const REMAINING_LIMIT: Duration = Duration::from_millis(500);
@@ -36,13 +36,7 @@ pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<BusClient> {
 ///
 /// What had arrived until then can still be read from the subscriptions, see [`remaining`].
 pub(crate) async fn leave(bus: &BusClient) -> anyhow::Result<()> {
-    let left = async {
-        if *bus.status().borrow() == Status::Connected {
-            bus.flush().await;
-        }
-        bus.drain().await
-    };
-    match tokio::time::timeout(DRAIN_LIMIT, left).await {
+    match tokio::time::timeout(DRAIN_LIMIT, bus.drain()).await {
         Ok(left) => Ok(left?),
         Err(_) => Err(Failure::failed(format!("leaving the bus did not end within {} s", DRAIN_LIMIT.as_secs()))),
     }

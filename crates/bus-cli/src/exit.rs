@@ -129,7 +129,7 @@ fn of_publish(error: &PublishError) -> Outcome {
     match error {
         PublishError::Denied(_) | PublishError::BrokerDenied { .. } => Outcome::Denied,
         PublishError::Invalid(_) => Outcome::Usage,
-        PublishError::TimedOut { .. } => Outcome::Unreachable,
+        PublishError::TimedOut { .. } | PublishError::Disconnected { .. } => Outcome::Unreachable,
         PublishError::Closed(reason) => of_close(reason),
         _ => Outcome::Failed,
     }
@@ -138,7 +138,7 @@ fn of_publish(error: &PublishError) -> Outcome {
 fn of_subscribe(error: &SubscribeError) -> Outcome {
     match error {
         SubscribeError::Denied(_) | SubscribeError::BrokerDenied { .. } => Outcome::Denied,
-        SubscribeError::TimedOut { .. } => Outcome::Unreachable,
+        SubscribeError::TimedOut { .. } | SubscribeError::Disconnected { .. } => Outcome::Unreachable,
         SubscribeError::Closed(reason) => of_close(reason),
         _ => Outcome::Failed,
     }

@@ -1,6 +1,5 @@
 //! The end of a long-running command: the first SIGINT or SIGTERM asks it to drain, the second ends it at once.
 
-use anyhow::Context as _;
 use tokio::sync::watch;
 
 /// Tells when the program was asked to stop.
@@ -39,6 +38,7 @@ struct Signals {
 #[cfg(unix)]
 impl Signals {
     fn new() -> anyhow::Result<Self> {
+        use anyhow::Context as _;
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
@@ -76,12 +76,17 @@ pub(crate) struct Hangup {
 
 impl Hangup {
     /// Starts listening.
+    #[cfg(unix)]
     pub(crate) fn listen() -> anyhow::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
-                .context("cannot listen for signals")?,
-        })
+        use anyhow::Context as _;
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { signal: signal(SignalKind::hangup()).context("cannot listen for signals")? })
+    }
+
+    /// Starts listening.
+    #[cfg(not(unix))]
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(Self {})
     }
 
     /// Completes at the next SIGHUP.

@@ -99,8 +99,17 @@ pub enum PublishError {
         /// The most, in bytes.
         max: usize,
     },
-    /// The connection did not take it in time, because it is down or overloaded.
-    #[error("the connection took no message for {timeout_ms} ms")]
+    /// The connection is down, and did not come up in time.
+    #[error("not connected, for {timeout_ms} ms of waiting")]
+    Disconnected {
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+    /// The envelope answers an event, or nothing.
+    #[error("an event has no one answer: only a directed message can be replied to")]
+    NotARequest,
+    /// The connection did not take it, or the broker did not answer, in time.
+    #[error("the connection took no message, or the broker gave no answer, for {timeout_ms} ms")]
     TimedOut {
         /// How long it waited, in milliseconds.
         timeout_ms: u128,
@@ -128,9 +137,18 @@ pub enum SubscribeError {
         /// What was subscribed to.
         filter: String,
     },
+    /// The server allows this connection no more subscriptions.
+    #[error("the server allows no more subscriptions: drop some, or raise `max_subscriptions` in its configuration")]
+    TooMany,
     /// The type is not registered.
     #[error(transparent)]
     Payload(#[from] PayloadError),
+    /// The connection is down, and did not come up in time.
+    #[error("not connected, for {timeout_ms} ms of waiting")]
+    Disconnected {
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
     /// The broker did not confirm it in time.
     #[error("the broker did not confirm the subscription within {timeout_ms} ms")]
     TimedOut {

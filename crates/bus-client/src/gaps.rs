@@ -10,6 +10,9 @@ const MAX_SUBJECTS: usize = 65_536;
 /// The most sessions of one subject that are told apart.
 const MAX_SESSIONS: usize = 8;
 
+/// A gap that no honest sender can leave: the message is taken for a new start.
+const ABSURD: u64 = 1 << 32;
+
 /// The last sequence seen, per subject and sending session.
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
@@ -33,7 +36,7 @@ impl Gaps {
         if let Some((_, last)) = sessions.iter_mut().find(|(known, _)| known == session) {
             let missed = sequence.saturating_sub(last.saturating_add(1));
             *last = sequence.max(*last);
-            return missed;
+            return if missed < ABSURD { missed } else { 0 };
         }
         if sessions.len() >= MAX_SESSIONS {
             sessions.remove(0);
@@ -70,6 +73,15 @@ mod tests {
             assert_eq!(gaps.note("s", &B, sequence + 50), 0);
             assert_eq!(gaps.note("t", &A, sequence + 9), 0);
         }
+    }
+
+    #[test]
+    fn a_peer_cannot_spoil_the_count_with_an_absurd_gap() {
+        let mut gaps = Gaps::default();
+        gaps.note("s", &A, 1);
+        assert_eq!(gaps.note("s", &A, u64::MAX), 0);
+        assert_eq!(gaps.note("t", &A, 1), 0);
+        assert_eq!(gaps.note("t", &A, 3), 1);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Commands: what a component does when it is told to.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
 
 use bus_proto::v1::{CommandRequest, CommandResult, Error, ErrorCode};
-use tokio::sync::Semaphore;
+use futures_util::FutureExt as _;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::connection::BusClient;
@@ -35,17 +37,46 @@ pub trait CommandHandler: Send + Sync + 'static {
     fn handle(&self, command: Received<CommandRequest>) -> impl Future<Output = CommandResult> + Send;
 }
 
-/// Serves commands until it is dropped, or the client is drained.
+/// Serves commands until it is stopped or dropped, or the client is drained or closes.
+///
+/// [`CommandServer::stop`] and [`BusClient::drain`] let it answer what it has at hand; dropping it does not.
 #[derive(Debug)]
 #[must_use = "dropping it stops serving commands"]
 pub struct CommandServer {
+    control: ServerControl,
     task: AbortOnDrop,
 }
 
+/// How a server is told to stop, and tells that it has.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerControl {
+    stop: Arc<watch::Sender<bool>>,
+    stopped: watch::Receiver<()>,
+}
+
+impl ServerControl {
+    /// Has it take no further commands, and waits until those at hand are answered.
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        // Ends when the server's task drops the other end.
+        while self.stopped.changed().await.is_ok() {}
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopped.has_changed().is_err()
+    }
+}
+
 impl CommandServer {
-    /// Completes when the client was drained or closed, and every command at hand was answered.
+    /// Takes no further commands, and waits until those at hand are answered.
+    pub async fn stop(self) {
+        self.control.stop().await;
+    }
+
+    /// Waits until it has ended: because the client was drained, and every command at hand was answered, or because the
+    /// client closed.
     pub async fn finished(mut self) {
-        // An error means that the task was aborted or panicked: it has finished either way.
+        // An error means that the task was aborted or panicked: it has ended either way.
         let _ = (&mut self.task.0).await;
     }
 }
@@ -59,32 +90,56 @@ impl BusClient {
     /// As [`BusClient::subscribe_inbox`].
     pub async fn serve_commands(&self, handler: impl CommandHandler) -> Result<CommandServer, SubscribeError> {
         let commands = self.subscribe_inbox::<CommandRequest>().await?;
-        let task = tokio::spawn(serve(self.clone(), commands, Arc::new(handler)));
-        Ok(CommandServer { task: AbortOnDrop(task) })
+        let (stop, stopping) = watch::channel(false);
+        let (over, stopped) = watch::channel(());
+        let control = ServerControl { stop: Arc::new(stop), stopped };
+        let mut servers = self.inner.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|server| !server.is_over());
+        servers.push(control.clone());
+        drop(servers);
+        let server = Server { bus: self.clone(), handler: Arc::new(handler), _over: over };
+        let task = AbortOnDrop(tokio::spawn(server.serve(commands, stopping)));
+        Ok(CommandServer { control, task })
     }
 }
 
-async fn serve<H: CommandHandler>(bus: BusClient, mut commands: Subscription<CommandRequest>, handler: Arc<H>) {
-    let limit = Arc::new(Semaphore::new(MAX_CONCURRENT));
-    let mut running = JoinSet::new();
-    while let Some(command) = commands.next().await {
-        while running.try_join_next().is_some() {}
-        // A refused message was counted and logged by the subscription; there is nobody to answer.
-        let Ok(command) = command else { continue };
-        let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
-        let (bus, handler) = (bus.clone(), Arc::clone(&handler));
-        running.spawn(async move {
-            answer(&bus, handler, command).await;
-            drop(permit);
-        });
-    }
-    while running.join_next().await.is_some() {}
+struct Server<H> {
+    bus: BusClient,
+    handler: Arc<H>,
+    /// Dropped with the server, which tells whoever waits for its end.
+    _over: watch::Sender<()>,
 }
 
-async fn answer<H: CommandHandler>(bus: &BusClient, handler: Arc<H>, command: Received<CommandRequest>) {
+impl<H: CommandHandler> Server<H> {
+    async fn serve(self, mut commands: Subscription<CommandRequest>, mut stopping: watch::Receiver<bool>) {
+        let limit = Arc::new(Semaphore::new(MAX_CONCURRENT));
+        let mut running = JoinSet::new();
+        loop {
+            let command = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => break,
+                command = commands.next() => command,
+            };
+            while running.try_join_next().is_some() {}
+            let Some(command) = command else { break };
+            // A refused message was counted and logged by the subscription; there is nobody to answer.
+            let Ok(command) = command else { continue };
+            let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
+            let (bus, handler) = (self.bus.clone(), Arc::clone(&self.handler));
+            running.spawn(async move {
+                answer(&bus, &*handler, command).await;
+                drop(permit);
+            });
+        }
+        drop(commands);
+        while running.join_next().await.is_some() {}
+    }
+}
+
+async fn answer<H: CommandHandler>(bus: &BusClient, handler: &H, command: Received<CommandRequest>) {
     let asked = command.clone();
-    let outcome = tokio::spawn(async move { handler.handle(command).await }).await;
-    let sent = match outcome {
+    // The handler's own state is its own matter after a panic; nothing of ours is shared with it.
+    let sent = match AssertUnwindSafe(handler.handle(command)).catch_unwind().await {
         Ok(result) => bus.reply(&asked, result).await,
         Err(_) => {
             tracing::error!(sender = %asked.sender(), "a command handler panicked");

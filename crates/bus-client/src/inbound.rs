@@ -1,7 +1,5 @@
 //! The way in: from the broker's bytes to a message whose sender is attested.
 
-use std::sync::Arc;
-
 use aws_lc_rs::digest;
 use bus_acl::{Action, Denied, Policy};
 use bus_proto::prost::Message as _;
@@ -220,7 +218,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 pub(crate) struct Gate {
     pub(crate) receiver: Principal,
     pub(crate) root: SubjectRoot,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy: Policy,
     pub(crate) registry: TypeRegistry,
     pub(crate) max_payload: usize,
     pub(crate) skew_ms: i64,

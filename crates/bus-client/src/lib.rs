@@ -31,11 +31,14 @@
 //!
 //! # Layout
 //!
-//! `connection` owns the NATS connection and its background tasks, `outbound` is the way out, `inbound` the way in;
-//! `verdict` turns the broker's asynchronous refusals into the error of the call that caused them.
+//! `connection` owns the NATS connection and its background tasks, `dial` makes it, and `shared` is what its callbacks
+//! know. `outbound` is the way out, `inbound` the way in, with a `backlog` before each reader. `probe` makes round trips
+//! with the broker, and `verdict` turns its asynchronous refusals into the error of the call that caused them.
 #![forbid(unsafe_code)]
 
+mod backlog;
 mod connection;
+mod dial;
 mod error;
 mod gaps;
 mod handler;
@@ -44,6 +47,7 @@ mod options;
 mod outbound;
 mod probe;
 mod request;
+mod shared;
 mod status;
 mod subscription;
 mod verdict;

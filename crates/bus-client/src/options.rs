@@ -36,6 +36,7 @@ pub struct BusOptions {
     pub(crate) reconnect_max_delay: Duration,
     pub(crate) give_up_after_refusals: u32,
     pub(crate) subscription_capacity: usize,
+    pub(crate) subscription_bytes: usize,
     pub(crate) rotation_check: Duration,
 }
 
@@ -58,6 +59,7 @@ impl BusOptions {
             reconnect_max_delay: Duration::from_secs(30),
             give_up_after_refusals: 10,
             subscription_capacity: 65_536,
+            subscription_bytes: 64 * 1024 * 1024,
             rotation_check: Duration::from_secs(30),
         }
     }
@@ -104,13 +106,16 @@ impl BusOptions {
         self
     }
 
-    /// How long one attempt to connect may take, name look-up and TLS handshake included; 5 s unless set.
+    /// How long one attempt to connect to one server may take, TLS handshake included; 5 s unless set. The first connect
+    /// tries each server once, and may look up names for as long besides.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a publish, a subscribe, or a request for its answer may take; 5 s unless set.
+    /// How long each wait may take: for the connection to be up, for it to take a message, for the broker's verdict; 5 s
+    /// unless set. A publish or subscribe makes at most these three waits, one after the other. A request takes no longer
+    /// than this in all.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
@@ -122,8 +127,8 @@ impl BusOptions {
         self
     }
 
-    /// The longest pause between two attempts to reconnect; 30 s unless set. Pauses grow from some 50 ms and are
-    /// spread at random, so that a fleet does not return all at once.
+    /// The longest pause between two attempts to reconnect; 30 s unless set. Pauses are spread at random under a
+    /// ceiling that grows from 200 ms, so that a fleet does not return all at once.
     pub fn reconnect_max_delay(mut self, delay: Duration) -> Self {
         self.reconnect_max_delay = delay;
         self
@@ -139,6 +144,13 @@ impl BusOptions {
     /// 65,536 unless set.
     pub fn subscription_capacity(mut self, messages: usize) -> Self {
         self.subscription_capacity = messages;
+        self
+    }
+
+    /// How many bytes wait in a subscription that is read too slowly before the newest messages are dropped and counted;
+    /// 64 MiB unless set.
+    pub fn subscription_bytes(mut self, bytes: usize) -> Self {
+        self.subscription_bytes = bytes;
         self
     }
 

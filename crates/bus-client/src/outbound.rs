@@ -15,7 +15,7 @@ use crate::connection::{BusClient, Inner, random, unix_ms};
 use crate::error::PublishError;
 use crate::inbound::{Received, sha256};
 use crate::status::count;
-use crate::verdict::Before;
+use crate::verdict::Moment;
 
 /// One subject that this client publishes to.
 #[derive(Debug)]
@@ -24,32 +24,52 @@ pub(crate) struct Outlet {
     /// The last sequence given out. Held while a message is handed to the connection, so that sequences reach the wire
     /// in their order.
     sequence: tokio::sync::Mutex<u64>,
-    /// The connection on which the broker was last seen to accept this subject.
-    proven_in: AtomicU64,
-    /// How many denials of this subject there had been then.
-    proven_at: AtomicU64,
+    proof: Arc<Proof>,
+}
+
+/// That the broker was seen to accept one type, as events or into inboxes. It holds for one connection, and only until
+/// the broker denies anything.
+#[derive(Debug, Default)]
+struct Proof {
+    epoch: AtomicU64,
+    moment: AtomicU64,
+}
+
+impl Proof {
+    fn holds(&self, epoch: u64, moment: Moment) -> bool {
+        self.epoch.load(Ordering::Acquire) == epoch && self.moment.load(Ordering::Acquire) == moment.0
+    }
+
+    fn set(&self, epoch: u64, moment: Moment) {
+        self.epoch.store(epoch, Ordering::Release);
+        self.moment.store(moment.0, Ordering::Release);
+    }
 }
 
 /// Every subject published to so far: one entry per type, and per destination and type.
 #[derive(Debug, Default)]
-pub(crate) struct Outlets(Mutex<HashMap<OutletKey, Arc<Outlet>>>);
+pub(crate) struct Outlets(Mutex<Table>);
 
-type OutletKey = (Destination, Option<MessageType>);
+#[derive(Debug, Default)]
+struct Table {
+    outlets: HashMap<(Destination, Option<MessageType>), Arc<Outlet>>,
+    proofs: HashMap<(bool, Option<MessageType>), Arc<Proof>>,
+}
 
 impl Outlets {
     fn open(&self, inner: &Inner, permit: &Permit<'_>) -> Arc<Outlet> {
-        let mut outlets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let request = permit.request();
         let key = (request.destination.clone(), request.message_type.cloned());
-        let outlet = outlets.entry(key).or_insert_with(|| {
-            Arc::new(Outlet {
-                subject: permit.subject(&inner.gate.root),
-                sequence: tokio::sync::Mutex::new(0),
-                proven_in: AtomicU64::new(0),
-                proven_at: AtomicU64::new(0),
-            })
-        });
-        Arc::clone(outlet)
+        if let Some(outlet) = table.outlets.get(&key) {
+            return Arc::clone(outlet);
+        }
+        let is_event = matches!(key.0, Destination::Events);
+        let proof = Arc::clone(table.proofs.entry((is_event, key.1.clone())).or_default());
+        let outlet =
+            Arc::new(Outlet { subject: permit.subject(&inner.gate.root), sequence: tokio::sync::Mutex::new(0), proof });
+        table.outlets.insert(key, Arc::clone(&outlet));
+        outlet
     }
 }
 
@@ -63,12 +83,14 @@ impl BusClient {
     /// Publishes an event: a payload, or an envelope made with [`BusClient::envelope`] whose further fields are set.
     ///
     /// The first publish of a type on a connection waits for the broker's verdict; later ones return as soon as the
-    /// connection took the message, and a denial of theirs is the error of the next publish of that type.
+    /// connection took the message. Should the broker deny one of those, because its configuration changed meanwhile,
+    /// that is an event and a count, and the next publish waits for a verdict again.
     ///
     /// # Errors
     ///
     /// [`PublishError::Denied`] when the policy denies it: nothing was sent, and a security warning was logged. Others
-    /// when the envelope is invalid or too large, or the connection does not take it within the operation timeout.
+    /// when the envelope is invalid or too large, or the connection is not up, or does not take it, within the operation
+    /// timeout.
     pub async fn publish(&self, message: impl IntoEnvelope) -> Result<(), PublishError> {
         self.inner.publish(&Destination::Events, message).await
     }
@@ -86,10 +108,11 @@ impl BusClient {
     ///
     /// # Errors
     ///
-    /// As [`BusClient::publish`]. An event cannot be answered: its answer is sent, but matches no request.
+    /// As [`BusClient::publish`], and [`PublishError::NotARequest`] for an event, which has no one answer.
     pub async fn reply<T>(&self, to: &Received<T>, message: impl IntoEnvelope) -> Result<(), PublishError> {
+        let digest = to.digest().ok_or(PublishError::NotARequest)?;
         let mut envelope = self.envelope(message)?;
-        envelope.correlation_id = to.digest().map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default();
+        envelope.correlation_id = Bytes::copy_from_slice(&digest);
         self.send(&to.sender().endpoint, envelope).await
     }
 
@@ -108,10 +131,33 @@ impl BusClient {
 impl Inner {
     async fn publish(&self, destination: &Destination, message: impl IntoEnvelope) -> Result<(), PublishError> {
         let prepared = self.prepare(destination, message)?;
-        let (outlet, before) = (Arc::clone(&prepared.outlet), self.shared.verdicts.before_publish(prepared.subject()));
-        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        self.wait_until_up().await?;
+        let outlet = Arc::clone(&prepared.outlet);
+        let (moment, epoch) = (self.shared.verdicts.now(), self.shared.epoch());
         self.hand_over(prepared, None, |_| {}).await?;
-        self.prove(&outlet, epoch, before).await
+        if outlet.proof.holds(epoch, moment) {
+            return Ok(());
+        }
+        let answered = self.round_trip().await;
+        if self.shared.verdicts.publish_denied(&outlet.subject, moment).await {
+            return Err(PublishError::BrokerDenied { subject: outlet.subject.clone() });
+        }
+        if !answered {
+            return Err(self.not_taken());
+        }
+        outlet.proof.set(epoch, moment);
+        Ok(())
+    }
+
+    /// Waits for the connection to be up, so that nothing is kept back to be sent when it is stale.
+    pub(crate) async fn wait_until_up(&self) -> Result<(), PublishError> {
+        if self.is_up().await {
+            return Ok(());
+        }
+        Err(match self.shared.closed() {
+            Some(reason) => PublishError::Closed(reason),
+            None => PublishError::Disconnected { timeout_ms: self.operation_timeout.as_millis() },
+        })
     }
 
     /// Asks the policy, and makes the envelope. Nothing is sent.
@@ -120,7 +166,7 @@ impl Inner {
         destination: &Destination,
         message: impl IntoEnvelope,
     ) -> Result<Prepared, PublishError> {
-        if let Some(reason) = self.closed() {
+        if let Some(reason) = self.shared.closed() {
             return Err(PublishError::Closed(reason));
         }
         let now = unix_ms();
@@ -209,27 +255,9 @@ impl Inner {
         .unwrap_or_else(|_| Err(self.not_taken()))
     }
 
-    /// Waits for the broker's verdict, unless this connection already published to the subject and was not denied
-    /// since.
-    async fn prove(&self, outlet: &Outlet, epoch: u64, before: Before) -> Result<(), PublishError> {
-        let proven = outlet.proven_in.load(Ordering::Acquire) == epoch;
-        if proven && before == Before(outlet.proven_at.load(Ordering::Acquire)) {
-            return Ok(());
-        }
-        let answered = self.round_trip().await;
-        if self.shared.verdicts.publish_denied(&outlet.subject, before).await {
-            return Err(PublishError::BrokerDenied { subject: outlet.subject.clone() });
-        }
-        if !answered {
-            return Err(self.not_taken());
-        }
-        outlet.proven_in.store(epoch, Ordering::Release);
-        outlet.proven_at.store(before.0, Ordering::Release);
-        Ok(())
-    }
-
-    fn not_taken(&self) -> PublishError {
-        match self.closed() {
+    /// Why a message, or a round trip, was not taken.
+    pub(crate) fn not_taken(&self) -> PublishError {
+        match self.shared.closed() {
             Some(reason) => PublishError::Closed(reason),
             None => PublishError::TimedOut { timeout_ms: self.operation_timeout.as_millis() },
         }

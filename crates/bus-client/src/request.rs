@@ -1,20 +1,21 @@
 //! Requests: a directed message, and the one answer that matches it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bus_proto::prost::bytes::Bytes;
-use bus_proto::v1;
+use bus_proto::v1::Envelope;
 use bus_proto::{Address, AnyPayload, Destination, Endpoint, IntoEnvelope, MessageType, Payload, Principal};
-use futures_util::StreamExt as _;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::backlog::{Arrival, Feed};
 use crate::connection::{BusClient, Inner, unix_ms};
 use crate::error::{PublishError, RequestError};
 use crate::inbound::{Received, Rejected};
 use crate::probe::AbortOnDrop;
+use crate::status::Status;
 
 type Answer = Received<AnyPayload>;
 
@@ -27,16 +28,13 @@ struct Waiter {
 /// The requests that wait for an answer, by the digest that the answer must carry.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    waiting: Arc<Mutex<HashMap<Bytes, Waiter>>>,
+    waiting: Mutex<HashMap<Bytes, Waiter>>,
     readers: tokio::sync::Mutex<Readers>,
 }
 
-/// What is subscribed to for answers: the whole inbox where the policy allows it, else single types.
-#[derive(Debug, Default)]
-struct Readers {
-    types: HashSet<Option<MessageType>>,
-    tasks: Vec<AbortOnDrop>,
-}
+/// The tasks that read answers, by what they are subscribed to: the whole inbox where the policy allows it, else single
+/// types.
+type Readers = HashMap<Option<MessageType>, AbortOnDrop>;
 
 /// Forgets a request that is no longer waited for.
 struct Forget<'a>(&'a Requests, Option<Bytes>);
@@ -93,42 +91,44 @@ impl BusClient {
         message: impl IntoEnvelope,
         limit: Duration,
     ) -> Result<Received<R>, RequestError> {
-        let inner = &self.inner;
+        let timed_out = || RequestError::TimedOut { destination: to.to_string(), timeout_ms: limit.as_millis() };
         let mut envelope = self.envelope(message)?;
         if envelope.expires_at == 0 {
             let limit_ms = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-            envelope.expires_at = unix_ms().saturating_add(limit_ms).saturating_add(inner.gate.skew_ms);
+            envelope.expires_at = unix_ms().saturating_add(limit_ms).saturating_add(self.inner.gate.skew_ms);
         }
-        let prepared = inner.prepare(&Destination::Inbox(to.clone()), envelope)?;
-        inner.listen_for_answers::<R>().await?;
-        let (subject, before) =
-            (prepared.subject().to_owned(), inner.shared.verdicts.before_publish(prepared.subject()));
-        let mut nobody = inner.no_responders.expect();
-        let (sender, mut answer) = oneshot::channel();
+        let answer = timeout(limit, self.inner.ask::<R>(to, envelope)).await.unwrap_or_else(|_| Err(timed_out()))?;
+        open(answer)
+    }
+}
+
+impl Inner {
+    async fn ask<R: Payload>(self: &Arc<Self>, to: &Endpoint, envelope: Envelope) -> Result<Answer, RequestError> {
+        let prepared = self.prepare(&Destination::Inbox(to.clone()), envelope)?;
+        self.wait_until_up().await?;
+        self.listen_for_answers::<R>().await?;
+        let (subject, moment) = (prepared.subject().to_owned(), self.shared.verdicts.now());
+        let mut nobody = self.no_responders.expect();
+        let (sender, answer) = oneshot::channel();
         let waiter = Waiter { asked: to.clone(), answer: sender };
+        let mut forget = Forget(&self.requests, None);
         // The waiter is in place before the message leaves: an answer cannot overtake it.
-        let mut forget = Forget(&inner.requests, None);
         let register = |digest: &Bytes| {
             forget.1 = Some(digest.clone());
-            inner.requests.wait(digest, waiter);
+            self.requests.wait(digest, waiter);
         };
-        inner.hand_over(prepared, Some(&nobody.reply), register).await?;
-        let timed_out = || RequestError::TimedOut { destination: to.to_string(), timeout_ms: limit.as_millis() };
-        let mut status = self.status();
-        let answer = timeout(limit, async {
-            tokio::select! {
-                biased;
-                answer = &mut answer => answer.map_err(|_| timed_out()),
-                () = inner.shared.verdicts.publish_denial(&subject, before) => {
-                    Err(PublishError::BrokerDenied { subject: subject.clone() }.into())
-                }
-                () = nobody.arrived() => Err(RequestError::NoResponders { destination: to.to_string() }),
-                _ = status.wait_for(|status| matches!(status, crate::Status::Closed(_))) => Err(timed_out()),
+        self.hand_over(prepared, Some(&nobody.reply), register).await?;
+        let mut status = self.shared.status.subscribe();
+        tokio::select! {
+            biased;
+            // The waiter is forgotten only when this ends, so its sender is not dropped before.
+            Ok(answer) = answer => Ok(answer),
+            () = self.shared.verdicts.publish_denial(&subject, moment) => {
+                Err(PublishError::BrokerDenied { subject }.into())
             }
-        })
-        .await
-        .unwrap_or_else(|_| Err(timed_out()))?;
-        open(answer)
+            () = nobody.arrived() => Err(RequestError::NoResponders { destination: to.to_string() }),
+            _ = status.wait_for(|status| matches!(status, Status::Closed(_))) => Err(self.not_taken().into()),
+        }
     }
 }
 
@@ -164,55 +164,45 @@ impl Inner {
     /// Subscribes, once, to what an answer of type `R` can come in.
     async fn listen_for_answers<R: Payload>(self: &Arc<Self>) -> Result<(), RequestError> {
         let wanted = R::message_type(&self.gate.registry).map_err(PublishError::Payload)?;
-        let mut readers = self.requests.readers.lock().await;
-        if readers.types.contains(&None) {
-            return Ok(());
-        }
         let own = Destination::Inbox(self.shared.principal.endpoint.clone());
-        let policy = &self.gate.policy;
-        if policy.authorize_subscription(&self.shared.principal, None, &own).is_ok() && readers.types.is_empty() {
-            let whole = self.subscribe::<AnyPayload>(&own).await?;
-            readers.start(self, None, whole.into_raw());
-            return Ok(());
-        }
-        if !readers.types.contains(&Some(MessageType::Error)) {
-            let errors = self.subscribe::<v1::Error>(&own).await?;
-            readers.start(self, Some(MessageType::Error), errors.into_raw());
-        }
-        if !readers.types.contains(&wanted) {
-            let answers = self.subscribe::<R>(&own).await?;
-            readers.start(self, wanted, answers.into_raw());
+        let whole = self.gate.policy.authorize_subscription(&self.shared.principal, None, &own).is_ok();
+        let kinds = if whole { vec![None] } else { vec![Some(MessageType::Error), wanted] };
+        let mut readers = self.requests.readers.lock().await;
+        for kind in kinds {
+            if readers.get(&kind).is_some_and(|reader| !reader.0.is_finished()) {
+                continue;
+            }
+            let (_, feed) = self.open_feed(kind.as_ref(), &own).await?;
+            readers.insert(kind, AbortOnDrop(tokio::spawn(read_answers(Arc::downgrade(self), feed))));
         }
         Ok(())
     }
-}
 
-impl Readers {
-    fn start(&mut self, inner: &Arc<Inner>, of: Option<MessageType>, subscriber: async_nats::Subscriber) {
-        self.types.insert(of);
-        self.tasks.push(AbortOnDrop(tokio::spawn(read_answers(Arc::downgrade(inner), subscriber))));
-    }
-}
-
-/// Reads answers until the connection closes. Holds no strong reference to the client while it waits.
-async fn read_answers(inner: Weak<Inner>, mut subscriber: async_nats::Subscriber) {
-    while let Some(message) = subscriber.next().await {
-        let Some(inner) = inner.upgrade() else { return };
+    fn take_answer(&self, message: &async_nats::Message) {
         let subject = message.subject.as_str();
-        match inner.gate.admit::<AnyPayload>(&message) {
+        match self.gate.admit::<AnyPayload>(message) {
             // Without a correlation it is no answer, and a matter for the client's other subscriptions.
             Ok(message) if message.correlation_id().is_empty() && !message.message_type().is_answer() => {}
             Ok(answer) => {
-                if let Err(sender) = inner.requests.settle(answer) {
-                    inner.shared.report(subject, &Rejected::Unsolicited { sender });
+                if let Err(sender) = self.requests.settle(answer) {
+                    self.shared.report(subject, &Rejected::Unsolicited { sender });
                 }
             }
             Err(rejected) => {
                 let own_matter = |address: Address| address.message_type != MessageType::Command;
-                if inner.gate.root.parse(subject).is_ok_and(own_matter) {
-                    inner.shared.report(subject, &rejected);
+                if self.gate.root.parse(subject).is_ok_and(own_matter) {
+                    self.shared.report(subject, &rejected);
                 }
             }
         }
+    }
+}
+
+/// Reads answers until the connection closes or the broker withdraws the subscription; the next request then subscribes
+/// again. Holds no strong reference to the client while it waits.
+async fn read_answers(inner: Weak<Inner>, feed: Feed) {
+    while let Some(Arrival::Message(message)) = feed.next().await {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.take_answer(&message);
     }
 }

@@ -127,6 +127,12 @@ impl Counters {
     }
 }
 
+/// Adds to a counter, up to its greatest value.
+pub(crate) fn add(counter: &AtomicU64, more: u64) {
+    // The closure always gives a value, so this cannot fail.
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_add(more)));
+}
+
 /// Adds one to a counter.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);

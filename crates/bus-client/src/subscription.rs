@@ -4,7 +4,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bus_acl::Permit;
@@ -12,25 +11,25 @@ use bus_proto::{Destination, MessageType, Payload};
 use futures_util::Stream;
 use tokio::time::timeout;
 
+use crate::backlog::{Arrival, Backlog, Feed};
 use crate::connection::{BusClient, Inner};
 use crate::error::SubscribeError;
 use crate::gaps::Gaps;
 use crate::inbound::{Received, Rejected};
-use crate::status::count;
-use crate::verdict::Withdrawal;
+use crate::status::{add, count};
+use crate::verdict::Subscribed;
 
 /// A stream of `Result<Received<T>, Rejected>`.
 ///
 /// Whatever arrives and is refused is counted, logged to the `bus::security` target and yielded as an error; the
-/// stream goes on. It ends when the client is drained or closes.
+/// stream goes on. It ends when the client is drained or closes, after what already arrived.
 ///
 /// A subscription that is read too slowly misses the newest messages; [`Subscription::missed`] says how many.
 pub struct Subscription<T> {
-    subscriber: async_nats::Subscriber,
+    feed: Feed,
     filter: String,
     gaps: Gaps,
     missed: u64,
-    withdrawal: Arc<Withdrawal>,
     inner: Arc<Inner>,
     payload: PhantomData<fn() -> T>,
 }
@@ -66,11 +65,6 @@ impl<T: Payload> Subscription<T> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    /// The bare NATS subscription, for a reader of this crate's own.
-    pub(crate) fn into_raw(self) -> async_nats::Subscriber {
-        self.subscriber
-    }
-
     fn admit(&mut self, message: &async_nats::Message) -> Result<Received<T>, Rejected> {
         let counters = &self.inner.shared.counters;
         match self.inner.gate.admit::<T>(message) {
@@ -78,7 +72,7 @@ impl<T: Payload> Subscription<T> {
                 let missed = self.gaps.note(received.subject(), &received.session(), received.sequence());
                 if missed > 0 {
                     self.missed = self.missed.saturating_add(missed);
-                    counters.missed.fetch_add(missed, Ordering::Relaxed);
+                    add(&counters.missed, missed);
                 }
                 count(&counters.received);
                 Ok(received)
@@ -95,11 +89,11 @@ impl<T: Payload> Stream for Subscription<T> {
     type Item = Result<Received<T>, Rejected>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.withdrawal.poll(context) {
-            return Poll::Ready(Some(Err(Rejected::Withdrawn { filter: self.filter.clone() })));
-        }
-        match Pin::new(&mut self.subscriber).poll_next(context) {
-            Poll::Ready(Some(message)) => Poll::Ready(Some(self.admit(&message))),
+        match self.feed.poll(context) {
+            Poll::Ready(Some(Arrival::Message(message))) => Poll::Ready(Some(self.admit(&message))),
+            Poll::Ready(Some(Arrival::Withdrawn)) => {
+                Poll::Ready(Some(Err(Rejected::Withdrawn { filter: self.filter.clone() })))
+            }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -131,41 +125,41 @@ impl BusClient {
 }
 
 impl Inner {
-    pub(crate) async fn subscribe<T: Payload>(
-        self: &Arc<Self>,
-        from: &Destination,
-    ) -> Result<Subscription<T>, SubscribeError> {
-        if let Some(reason) = self.closed() {
-            return Err(SubscribeError::Closed(reason));
-        }
+    async fn subscribe<T: Payload>(self: &Arc<Self>, from: &Destination) -> Result<Subscription<T>, SubscribeError> {
         let message_type = T::message_type(&self.gate.registry)?;
-        let permit = self.authorize_subscription(message_type.as_ref(), from)?;
-        let filter = permit.subject(&self.gate.root);
+        let (filter, feed) = self.open_feed(message_type.as_ref(), from).await?;
+        let inner = Arc::clone(self);
+        Ok(Subscription { feed, filter, gaps: Gaps::default(), missed: 0, inner, payload: PhantomData })
+    }
+
+    /// Asks the policy, then the broker, and waits for its verdict.
+    pub(crate) async fn open_feed(
+        &self,
+        message_type: Option<&MessageType>,
+        from: &Destination,
+    ) -> Result<(String, Feed), SubscribeError> {
+        let filter = self.authorize_subscription(message_type, from)?.subject(&self.gate.root);
+        let timeout_ms = self.operation_timeout.as_millis();
+        let or_closed = |error| self.shared.closed().map_or(error, SubscribeError::Closed);
+        if !self.is_up().await {
+            return Err(or_closed(SubscribeError::Disconnected { timeout_ms }));
+        }
+        let timed_out = || or_closed(SubscribeError::TimedOut { timeout_ms });
         let verdicts = &self.shared.verdicts;
-        let before = verdicts.before_subscribe(&filter);
-        let timed_out = || match self.closed() {
-            Some(reason) => SubscribeError::Closed(reason),
-            None => SubscribeError::TimedOut { timeout_ms: self.operation_timeout.as_millis() },
-        };
+        // Watched before it exists, so that no withdrawal can fall between.
+        let backlog = Arc::new(Backlog::new(self.bounds));
+        verdicts.watch(&filter, &backlog);
+        let moment = verdicts.now();
         let asked = timeout(self.operation_timeout, self.nats.subscribe(filter.clone())).await;
         let subscriber = asked.map_err(|_| timed_out())?.map_err(|_| timed_out())?;
+        let feed = Feed::new(backlog, subscriber, Arc::downgrade(&self.shared));
         let answered = self.round_trip().await;
-        if verdicts.subscribe_denied(&filter, before).await {
-            return Err(SubscribeError::BrokerDenied { filter });
+        match verdicts.subscribed(&filter, moment).await {
+            Subscribed::Denied => Err(SubscribeError::BrokerDenied { filter }),
+            Subscribed::TooMany => Err(SubscribeError::TooMany),
+            Subscribed::Accepted if !answered => Err(timed_out()),
+            Subscribed::Accepted => Ok((filter, feed)),
         }
-        if !answered {
-            return Err(timed_out());
-        }
-        let withdrawal = verdicts.watch(&filter);
-        Ok(Subscription {
-            subscriber,
-            filter,
-            gaps: Gaps::default(),
-            missed: 0,
-            withdrawal,
-            inner: Arc::clone(self),
-            payload: PhantomData,
-        })
     }
 
     fn authorize_subscription<'a>(

@@ -1,21 +1,23 @@
 //! The broker's refusals, which arrive only as asynchronous errors, brought back to the call that caused them.
 //!
-//! NATS reports a denied publish or subscribe by an error that names the subject and nothing else. Calls that need an
-//! answer note how many denials of their subject there were, act, wait for a round trip behind which any denial must
-//! have arrived, and compare.
+//! NATS reports a denied publish or subscribe by an error that names the subject and nothing else. A call that needs an
+//! answer notes the number of the latest denial, acts, waits for a round trip behind which any denial must have
+//! arrived, and looks whether its subject was denied since.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-/// How long a denial may trail the answer of the round trip that followed it. Both come in on one connection, in
-/// order, but reach their readers by different queues within this process.
-const GRACE: Duration = Duration::from_millis(5);
+use crate::backlog::Backlog;
 
-/// The most subjects whose denials are remembered.
+/// How long a denial may trail the answer of the round trip that followed it. Both come in on one connection, in
+/// order, but reach their readers by different tasks of this process. A denial that comes later still is an event and
+/// a counter, and the next call's error.
+const GRACE: Duration = Duration::from_millis(25);
+
+/// The most subjects whose latest denial is remembered.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// What the broker denied.
@@ -23,6 +25,8 @@ const MAX_REMEMBERED: usize = 4_096;
 pub(crate) enum Denial {
     Publish(String),
     Subscribe(String),
+    /// A subscription beyond the number that the server allows. It does not say which.
+    TooManySubscriptions,
 }
 
 impl Denial {
@@ -32,6 +36,9 @@ impl Denial {
             let rest = rest.strip_prefix('"')?;
             rest.split_once('"').map(|(subject, _)| subject.to_owned())
         };
+        if text.eq_ignore_ascii_case("maximum subscriptions exceeded") {
+            return Some(Self::TooManySubscriptions);
+        }
         if let Some(rest) = text.strip_prefix("Permissions Violation for Publish to ") {
             return quoted(rest).map(Self::Publish);
         }
@@ -40,131 +47,126 @@ impl Denial {
     }
 }
 
-/// Tells a live subscription that the broker withdrew it.
-#[derive(Debug, Default)]
-pub(crate) struct Withdrawal {
-    waker: AtomicWaker,
-    denied: std::sync::atomic::AtomicBool,
-}
-
-impl Withdrawal {
-    /// Whether the subscription was withdrawn since the last call.
-    pub(crate) fn poll(&self, context: &std::task::Context<'_>) -> bool {
-        self.waker.register(context.waker());
-        self.denied.swap(false, std::sync::atomic::Ordering::AcqRel)
-    }
-
-    fn announce(&self) {
-        self.denied.store(true, std::sync::atomic::Ordering::Release);
-        self.waker.wake();
-    }
-}
-
 #[derive(Debug, Default)]
 struct Ledger {
+    /// The number of the latest denial. It only ever grows.
+    number: u64,
+    /// The number of the latest denial of each subject.
     publish: HashMap<String, u64>,
     subscribe: HashMap<String, u64>,
-    subscriptions: Vec<(String, std::sync::Weak<Withdrawal>)>,
+    too_many: u64,
+    live: Vec<(String, Weak<Backlog>)>,
 }
 
-/// Every denial so far, by subject.
+/// Every denial so far.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     ledger: Mutex<Ledger>,
     news: Notify,
 }
 
-/// How many denials of one subject there were when it was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Before(pub(crate) u64);
+/// The number of the latest denial at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Moment(pub(crate) u64);
 
-impl Before {
-    /// The state before anything was ever denied.
-    pub(crate) const NONE: Self = Self(0);
+/// What came of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subscribed {
+    Accepted,
+    Denied,
+    TooMany,
 }
 
 impl Verdicts {
-    /// Records a denial, and wakes whoever waits for a verdict on it.
+    fn with<R>(&self, act: impl FnOnce(&mut Ledger) -> R) -> R {
+        act(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records a denial, tells the live subscriptions that it concerns, and wakes whoever waits for a verdict.
     pub(crate) fn record(&self, denial: &Denial) {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let (map, subject) = match denial {
-            Denial::Publish(subject) => (&mut ledger.publish, subject),
-            Denial::Subscribe(subject) => (&mut ledger.subscribe, subject),
-        };
-        // Counts only ever grow, so that a comparison cannot miss a denial; a full map forgets them all at once, which
-        // at worst shows one caller a denial late.
-        if map.len() >= MAX_REMEMBERED && !map.contains_key(subject) {
-            map.clear();
-        }
-        *map.entry(subject.clone()).or_default() += 1;
-        if let Denial::Subscribe(filter) = denial {
-            ledger.subscriptions.retain(|(_, withdrawal)| withdrawal.strong_count() > 0);
-            for (of, withdrawal) in &ledger.subscriptions {
-                if let (true, Some(withdrawal)) = (of == filter, withdrawal.upgrade()) {
-                    withdrawal.announce();
+        self.with(|ledger| {
+            ledger.number += 1;
+            let number = ledger.number;
+            match denial {
+                Denial::Publish(subject) => remember(&mut ledger.publish, subject, number),
+                Denial::TooManySubscriptions => ledger.too_many = number,
+                Denial::Subscribe(filter) => {
+                    remember(&mut ledger.subscribe, filter, number);
+                    let concerned = ledger.live.iter().filter(|(of, _)| of == filter);
+                    concerned.filter_map(|(_, backlog)| backlog.upgrade()).for_each(|backlog| backlog.withdraw());
                 }
             }
-        }
-        drop(ledger);
+        });
         self.news.notify_waiters();
     }
 
-    /// Notes the state before publishing to `subject`.
-    pub(crate) fn before_publish(&self, subject: &str) -> Before {
-        Before(self.count(|ledger| &ledger.publish, subject))
+    /// Now.
+    pub(crate) fn now(&self) -> Moment {
+        self.with(|ledger| Moment(ledger.number))
     }
 
-    /// Notes the state before subscribing to `filter`.
-    pub(crate) fn before_subscribe(&self, filter: &str) -> Before {
-        Before(self.count(|ledger| &ledger.subscribe, filter))
+    /// Has `backlog` told when the broker withdraws the subscription to `filter`, or when the client closes.
+    pub(crate) fn watch(&self, filter: &str, backlog: &Arc<Backlog>) {
+        self.with(|ledger| {
+            ledger.live.retain(|(_, backlog)| backlog.strong_count() > 0);
+            ledger.live.push((filter.to_owned(), Arc::downgrade(backlog)));
+        });
     }
 
-    /// Whether publishing to `subject` was denied since `before`. Call it after a round trip.
-    pub(crate) async fn publish_denied(&self, subject: &str, before: Before) -> bool {
-        self.denied(|ledger| &ledger.publish, subject, before).await
+    /// Ends every live subscription, after what already arrived.
+    pub(crate) fn end_all(&self) {
+        let live = self.with(|ledger| std::mem::take(&mut ledger.live));
+        live.iter().filter_map(|(_, backlog)| backlog.upgrade()).for_each(|backlog| backlog.end());
     }
 
-    /// Whether subscribing to `filter` was denied since `before`. Call it after a round trip.
-    pub(crate) async fn subscribe_denied(&self, filter: &str, before: Before) -> bool {
-        self.denied(|ledger| &ledger.subscribe, filter, before).await
+    /// Whether publishing to `subject` was denied since `since`. Call it after a round trip.
+    pub(crate) async fn publish_denied(&self, subject: &str, since: Moment) -> bool {
+        self.within_grace(|ledger| denied(&ledger.publish, subject, since).then_some(())).await.is_some()
     }
 
     /// Completes as soon as publishing to `subject` is denied. Never completes otherwise.
-    pub(crate) async fn publish_denial(&self, subject: &str, before: Before) {
+    pub(crate) async fn publish_denial(&self, subject: &str, since: Moment) {
+        self.until(|ledger| denied(&ledger.publish, subject, since).then_some(())).await;
+    }
+
+    /// What came of subscribing to `filter` since `since`. Call it after a round trip.
+    pub(crate) async fn subscribed(&self, filter: &str, since: Moment) -> Subscribed {
+        let bad = |ledger: &Ledger| {
+            if denied(&ledger.subscribe, filter, since) {
+                return Some(Subscribed::Denied);
+            }
+            (ledger.too_many > since.0).then_some(Subscribed::TooMany)
+        };
+        self.within_grace(bad).await.unwrap_or(Subscribed::Accepted)
+    }
+
+    async fn within_grace<R>(&self, found: impl Fn(&Ledger) -> Option<R>) -> Option<R> {
+        tokio::time::timeout(GRACE, self.until(&found)).await.ok().or_else(|| self.with(|ledger| found(ledger)))
+    }
+
+    async fn until<R>(&self, found: impl Fn(&Ledger) -> Option<R>) -> R {
         loop {
-            let news = self.news.notified();
-            if self.count(|ledger| &ledger.publish, subject) > before.0 {
-                return;
+            let mut news = std::pin::pin!(self.news.notified());
+            // From here on no news is missed.
+            news.as_mut().enable();
+            if let Some(result) = self.with(|ledger| found(ledger)) {
+                return result;
             }
             news.await;
         }
     }
+}
 
-    /// Watches for the broker withdrawing a live subscription.
-    pub(crate) fn watch(&self, filter: &str) -> Arc<Withdrawal> {
-        let withdrawal = Arc::new(Withdrawal::default());
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.subscriptions.push((filter.to_owned(), Arc::downgrade(&withdrawal)));
-        withdrawal
-    }
+fn denied(map: &HashMap<String, u64>, subject: &str, since: Moment) -> bool {
+    map.get(subject).is_some_and(|number| *number > since.0)
+}
 
-    async fn denied(&self, map: fn(&Ledger) -> &HashMap<String, u64>, subject: &str, before: Before) -> bool {
-        let deadline = tokio::time::Instant::now() + GRACE;
-        loop {
-            let news = self.news.notified();
-            if self.count(map, subject) > before.0 {
-                return true;
-            }
-            if tokio::time::timeout_at(deadline, news).await.is_err() {
-                return self.count(map, subject) > before.0;
-            }
-        }
+fn remember(map: &mut HashMap<String, u64>, subject: &str, number: u64) {
+    if map.len() >= MAX_REMEMBERED && !map.contains_key(subject) {
+        let oldest_kept = number.saturating_sub(MAX_REMEMBERED as u64 / 2);
+        map.retain(|_, number| *number > oldest_kept);
     }
-
-    fn count(&self, map: fn(&Ledger) -> &HashMap<String, u64>, subject: &str) -> u64 {
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        map(&ledger).get(subject).copied().unwrap_or_default()
-    }
+    map.insert(subject.to_owned(), number);
 }
 
 #[cfg(test)]
@@ -178,6 +180,7 @@ mod tests {
             Denial::parse("Permissions Violation for Subscription to \"a.>\" using queue \"q\""),
             Some(Denial::Subscribe("a.>".into()))
         );
+        assert_eq!(Denial::parse("maximum subscriptions exceeded"), Some(Denial::TooManySubscriptions));
         assert_eq!(Denial::parse("Authorization Violation"), None);
         assert_eq!(Denial::parse("Permissions Violation for Publish to a.b"), None);
     }
@@ -185,23 +188,35 @@ mod tests {
     #[tokio::test]
     async fn a_denial_reaches_the_call_that_waits_for_it_and_no_other() {
         let verdicts = Verdicts::default();
-        let (a, b) = (verdicts.before_publish("a"), verdicts.before_publish("b"));
+        let before = verdicts.now();
         verdicts.record(&Denial::Publish("a".into()));
-        assert!(verdicts.publish_denied("a", a).await);
-        assert!(!verdicts.publish_denied("b", b).await);
-        let again = verdicts.before_publish("a");
-        assert!(!verdicts.publish_denied("a", again).await);
+        assert!(verdicts.publish_denied("a", before).await);
+        assert!(!verdicts.publish_denied("b", before).await);
+        assert!(!verdicts.publish_denied("a", verdicts.now()).await);
+        assert_eq!(verdicts.subscribed("a", before).await, Subscribed::Accepted);
     }
 
     #[tokio::test]
     async fn a_denial_that_trails_the_round_trip_is_still_seen() {
         let verdicts = Arc::new(Verdicts::default());
-        let before = verdicts.before_subscribe("a.>");
+        let before = verdicts.now();
         let late = Arc::clone(&verdicts);
-        let (denied, ()) = tokio::join!(verdicts.subscribe_denied("a.>", before), async move {
+        let (verdict, ()) = tokio::join!(verdicts.subscribed("a.>", before), async move {
             tokio::task::yield_now().await;
             late.record(&Denial::Subscribe("a.>".into()));
         });
-        assert!(denied);
+        assert_eq!(verdict, Subscribed::Denied);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_denials_forgets_the_oldest_only() {
+        let verdicts = Verdicts::default();
+        let before = verdicts.now();
+        for subject in 0..3 * MAX_REMEMBERED {
+            verdicts.record(&Denial::Publish(subject.to_string()));
+        }
+        let last = (3 * MAX_REMEMBERED - 1).to_string();
+        assert!(verdicts.publish_denied(&last, before).await);
+        assert!(verdicts.with(|ledger| ledger.publish.len()) <= MAX_REMEMBERED);
     }
 }

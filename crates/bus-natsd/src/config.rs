@@ -52,8 +52,8 @@ pub struct ServerConfig {
     pub tls: TlsFiles,
     /// The subject root of the bus. Default: `ransomeye`.
     pub root: SubjectRoot,
-    /// Who may publish and receive what. Default: the default policy of `bus-acl`. A policy that names trust domains
-    /// gives nobody anything until it is bound to the one of the components ([`Policy::for_domain`]).
+    /// Who may publish and receive what. Default: the default policy of `bus-acl`. It is applied as the policy of the
+    /// components' trust domain.
     pub policy: Policy,
     /// The components that may connect, all of one trust domain. An empty list lets nobody in.
     pub components: Vec<Principal>,
@@ -172,8 +172,11 @@ impl ServerConfig {
              max_subscriptions: {} }}\n    users: [\n",
             self.max_payload, self.max_connections, self.max_subscriptions
         );
+        // All components are of one trust domain by now; the clients bind the policy to it as well.
+        let local = self.components.first().map(|component| component.trust_domain.clone());
+        let policy = local.map_or_else(|| self.policy.clone(), |local| self.policy.clone().for_domain(local));
         for component in &self.components {
-            let permissions = self.policy.permissions(&self.root, component);
+            let permissions = policy.permissions(&self.root, component);
             text.push_str(&render_user(&component.spiffe_id(), &permissions)?);
         }
         if self.components.is_empty() {
@@ -224,6 +227,7 @@ fn port_number(port: u16) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bus_acl::{Right, Rule, Types, Who};
 
     fn config(components: &[&str]) -> ServerConfig {
         let tls = TlsFiles { cert: "/a b/server.crt".into(), key: "/k".into(), trust_root: "/ca".into() };
@@ -241,6 +245,19 @@ mod tests {
     fn a_component_of_another_trust_domain_is_refused() {
         let error = config(&["spiffe://td/agent/a", "spiffe://other/agent/a"]).render().unwrap_err();
         assert!(matches!(&error, ConfigError::ForeignTrustDomain { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_policy_that_names_trust_domains_is_applied_as_the_components_own() {
+        let mut config = config(&["spiffe://td/agent/a"]);
+        let rule = |domain: &str| {
+            let who = Who::every_role().trust_domain(domain.parse().unwrap());
+            Rule::allow(who, Right::PublishEvents, Types::EVERY)
+        };
+        config.policy = Policy::new([rule("td")]);
+        assert!(config.render().unwrap().contains("ransomeye.events.*.agent.a"));
+        config.policy = Policy::new([rule("other")]);
+        assert!(!config.render().unwrap().contains("ransomeye.events"));
     }
 
     #[test]

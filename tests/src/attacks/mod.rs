@@ -9,6 +9,7 @@
 mod certificates;
 mod downgrade;
 mod evidence;
+mod frames;
 mod impersonation;
 mod limits;
 mod permissions;
@@ -103,7 +104,7 @@ macro_rules! table {
 /// Every attack.
 #[must_use]
 pub fn all() -> &'static [Attack] {
-    static ALL: [Attack; 30] = table![
+    static ALL: [Attack; 32] = table![
         // A compromised component: a good certificate, and no library of ours.
         "an agent publishes a command" => permissions::publish_a_command,
         "an agent publishes as another component" => permissions::publish_as_another,
@@ -117,6 +118,8 @@ pub fn all() -> &'static [Attack] {
         "an agent claims another user's name" => permissions::claim_another_user,
         "an agent sends an oversized message" => limits::oversized_message,
         "an agent opens too many subscriptions" => limits::too_many_subscriptions,
+        "an agent sends malformed headers" => frames::malformed_headers,
+        "an agent sends a malformed reply subject" => frames::malformed_replies,
         "an agent sends undecodable bytes" => receiver::undecodable_bytes,
         "an agent sends an envelope of another source" => receiver::another_source,
         "an agent sends a command as telemetry" => receiver::command_as_telemetry,

@@ -91,7 +91,7 @@ async fn spy(filter: &str, queue: Option<&str>) -> Result<Trial> {
     let control = async {
         scene.core_commands(OTHER, 7).await?;
         commanded_next(&mut inbox, 7).await?;
-        ensure!(other.flush().await, "the broker does not answer the other agent");
+        ensure!(other.flush().await.is_ok(), "the broker does not answer the other agent");
         scene.core_commands(COMPROMISED, 8).await?;
         let mine = soon("the attacker's own command", own.next()).await?.context("the subscription ended")?;
         ensure!(mine.subject.as_str() == "ransomeye.inbox.agent.agent-01.command.core.core-01", "{}", mine.subject);

@@ -192,8 +192,10 @@ impl Session {
         let files = deployment.issue(&format!("agent/{component}"));
         let tls = tls(&deployment.authority.ca_path(), Some(&files))?;
         let mut session = soon("a session", Self::open(deployment.server.port(), tls)).await??;
-        let introduction =
-            format!("CONNECT {{\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"user\":\"{user}\"}}\r\nPING\r\n");
+        let introduction = format!(
+            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"headers\":true,\"user\":\"{user}\"}}\r\n\
+             PING\r\n"
+        );
         session.write(introduction.as_bytes()).await?;
         session.expect("PONG").await?;
         Ok(session)

@@ -74,7 +74,7 @@ impl Scene {
     /// The core commands an agent, as it may.
     pub(crate) async fn core_commands(&self, component: &str, target_pid: u32) -> Result<()> {
         self.core.send(&format!("agent/{component}").parse()?, kill(target_pid)).await?;
-        ensure!(self.core.flush().await, "the broker does not answer the core");
+        ensure!(self.core.flush().await.is_ok(), "the broker does not answer the core");
         Ok(())
     }
 }

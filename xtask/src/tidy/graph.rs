@@ -75,7 +75,9 @@ const DOORS: &[(&str, &[&str])] = &[
 /// A second crypto provider, OpenSSL, and RSA in software.
 const BANNED: &[&str] = &["ring", "openssl-sys", "native-tls", "rsa"];
 
-const STUB: (&str, &str) = ("rustls-native-certs", "0.8.99");
+/// The packages that stand in for those of the same name, and their versions, which lie above any that they replace.
+const TRUST_STORE: (&str, &str) = ("rustls-native-certs", "0.8.99");
+const BROKER_CLIENT: (&str, &str) = ("async-nats", "0.51.99");
 
 fn place(name: &str) -> Option<&'static Room> {
     HOUSE.iter().find(|room| room.name == name)
@@ -144,10 +146,18 @@ pub fn doors(metadata: &Metadata) -> Vec<Violation> {
 
 /// The graph holds our stand-in for `rustls-native-certs` and nothing else of that name (requirement A3).
 pub fn trust_store_stub(metadata: &Metadata) -> Vec<Violation> {
-    let (name, version) = STUB;
+    patched(metadata, TRUST_STORE)
+}
+
+/// The graph holds the broker client that no other client's message disconnects, and nothing else of that name.
+pub fn broker_client(metadata: &Metadata) -> Vec<Violation> {
+    patched(metadata, BROKER_CLIENT)
+}
+
+fn patched(metadata: &Metadata, (name, version): (&str, &str)) -> Vec<Violation> {
     let found: Vec<&Package> = metadata.packages.iter().filter(|package| package.name == name).collect();
     match found.as_slice() {
-        [stub] if stub.source.is_none() && stub.version == version => Vec::new(),
+        [ours] if ours.source.is_none() && ours.version == version => Vec::new(),
         [] => vec![Violation::new("Cargo.toml", format!("the graph holds no {name}: the patch is unused"))],
         others => others
             .iter()
@@ -269,7 +279,7 @@ mod tests {
     fn the_real_trust_store_crate_is_found() {
         assert_eq!(trust_store_stub(&graph(&[])).len(), 1, "no stub at all");
         let mut metadata = graph(&[("rustls-native-certs", &[])]);
-        metadata.packages[0].version = STUB.1.to_owned();
+        metadata.packages[0].version = TRUST_STORE.1.to_owned();
         assert_eq!(trust_store_stub(&metadata), []);
         metadata.packages[0].source = Some("registry".to_owned());
         metadata.packages[0].version = "0.8.1".to_owned();
@@ -277,5 +287,17 @@ mod tests {
             texts(&trust_store_stub(&metadata)),
             ["Cargo.lock: holds rustls-native-certs 0.8.1: the patch is unused"]
         );
+    }
+
+    #[test]
+    fn the_released_broker_client_is_found_even_beside_ours() {
+        assert_eq!(broker_client(&graph(&[])).len(), 1, "none at all");
+        let mut metadata = graph(&[("async-nats", &[]), ("async-nats", &[])]);
+        metadata.packages[0].version = BROKER_CLIENT.1.to_owned();
+        metadata.packages[1].version = "0.51.0".to_owned();
+        metadata.packages[1].source = Some("registry".to_owned());
+        assert_eq!(texts(&broker_client(&metadata)), ["Cargo.lock: holds async-nats 0.51.0: the patch is unused"]);
+        metadata.packages.pop();
+        assert_eq!(broker_client(&metadata), []);
     }
 }

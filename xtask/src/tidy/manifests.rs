@@ -13,10 +13,10 @@ const OWN_VERSION: &str = "stubs/rustls-native-certs/Cargo.toml";
 
 const SUITES: &str = "tests/suites/";
 
-/// Every package inherits lints and metadata from the workspace, and what can be published describes itself.
+/// Every package of ours inherits lints and metadata from the workspace, and what can be published describes itself.
 pub fn check(sources: &Sources) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for file in sources.iter().filter(|file| file.path.ends_with("/Cargo.toml")) {
+    for file in sources.ours().filter(|file| file.path.ends_with("/Cargo.toml")) {
         match file.text.parse::<Table>() {
             Ok(manifest) => check_package(file, &manifest, sources, &mut violations),
             Err(error) => violations.push(Violation::new(&file.path, error.message())),

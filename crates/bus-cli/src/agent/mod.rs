@@ -3,6 +3,7 @@
 mod children;
 mod host;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use bus_proto::v1::{CommandRequest, CommandResult, Heartbeat};
 use clap::Args;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
-use crate::connect::{DRAIN_LIMIT, connect, leave, until_closed};
+use crate::connect::{connect, leave, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::payload;
@@ -35,6 +36,12 @@ Examples:
 
 Kill (SIGKILL) and Isolate (SIGSTOP) act on children that this agent started itself, and on
 nothing else. The children end with the agent.";
+
+/// How long a report that is being sent may still take when the agent is asked to stop.
+const LAST_REPORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a command that is at hand may take once the agent has left the bus.
+const COMMAND_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the agent does.
 #[derive(Debug, Args)]
@@ -80,7 +87,7 @@ async fn work(
     args: &AgentArgs,
     bus: &BusClient,
     children: &Children,
-    mut stop: Stop,
+    stop: Stop,
     output: Output,
 ) -> anyhow::Result<Outcome> {
     for command in &args.spawn {
@@ -98,78 +105,87 @@ async fn work(
         || format!("ready as {}", bus.principal()),
         || json!({ "event": "ready", "principal": bus.principal().to_string() }),
     )?;
-    let mut tally = Tally::default();
+    let mut reporter = Reporter { args, bus, stop, tally: Tally::default() };
     let reported = tokio::select! {
-        reported = report(args, bus, &mut tally) => reported,
+        reported = reporter.run() => reported,
         error = print_commands(&mut carried_out, output) => Err(error),
         reason = until_closed(bus) => Err(Failure::closed(&reason)),
-        () = stop.requested() => Ok(()),
     };
-    let left = tokio::time::timeout(DRAIN_LIMIT, async {
-        leave(bus).await?;
-        // What was at hand when the connection closed is carried out to its end.
-        commands.finished().await;
-        Ok(())
-    });
-    let left = left.await.unwrap_or_else(|_| Err(Failure::failed("not every command was carried out in time")));
-    print_tally(bus, &tally, handled.load(Ordering::Relaxed), output)?;
+    let left = leave(bus).await;
+    if left.is_ok() && timeout(COMMAND_LIMIT, commands.finished()).await.is_err() {
+        tracing::warn!("a command was still being carried out");
+    }
+    while let Ok(command) = carried_out.try_recv() {
+        command.print(output)?;
+    }
+    print_tally(bus, &reporter.tally, handled.load(Ordering::Relaxed), output)?;
     reported.and(left).map(|()| Outcome::Done)
 }
 
-/// Reports the load and signs of life until there were enough.
-async fn report(args: &AgentArgs, bus: &BusClient, tally: &mut Tally) -> anyhow::Result<()> {
-    let started = Instant::now();
-    let mut host = Host::new().await.context("this host's load cannot be measured")?;
-    let mut loads = tokio::time::interval(args.interval);
-    let mut beats = tokio::time::interval(args.heartbeat);
-    loads.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        tokio::select! {
-            biased;
-            _ = beats.tick() => {
-                let version = env!("CARGO_PKG_VERSION").to_owned();
-                let beat = Heartbeat { uptime: started.elapsed().as_secs(), version };
-                publish(bus, beat, &mut tally.heartbeats, &mut tally.unsent).await?;
-            }
-            _ = loads.tick() => {
-                publish(bus, host.load(), &mut tally.telemetry, &mut tally.unsent).await?;
-                if args.count.is_some_and(|enough| tally.telemetry >= enough) {
-                    return Ok(());
-                }
-            }
-        }
-    }
+/// Reports the load and signs of life.
+struct Reporter<'a> {
+    args: &'a AgentArgs,
+    bus: &'a BusClient,
+    stop: Stop,
+    tally: Tally,
 }
 
-/// Publishes a report. One that the connection does not take in time is counted, and the next one is tried.
-async fn publish(bus: &BusClient, report: impl IntoEnvelope, sent: &mut u64, unsent: &mut u64) -> anyhow::Result<()> {
-    match bus.publish(report).await {
-        Ok(()) => *sent += 1,
-        Err(error @ PublishError::TimedOut { .. }) => {
-            *unsent += 1;
-            tracing::warn!(%error, "a report was not sent");
+impl Reporter<'_> {
+    /// Reports until there were enough, or the program is asked to stop.
+    async fn run(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut host = Host::new().await.context("this host's load cannot be measured")?;
+        let mut loads = tokio::time::interval(self.args.interval);
+        let mut beats = tokio::time::interval(self.args.heartbeat);
+        loads.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while self.args.count.is_none_or(|enough| self.tally.telemetry < enough) {
+            tokio::select! {
+                biased;
+                () = self.stop.requested() => break,
+                _ = beats.tick() => {
+                    let version = env!("CARGO_PKG_VERSION").to_owned();
+                    let beat = Heartbeat { uptime: started.elapsed().as_secs(), version };
+                    self.tally.heartbeats += self.publish(beat).await?;
+                }
+                _ = loads.tick() => self.tally.telemetry += self.publish(host.load()).await?,
+            }
         }
-        Err(error) => return Err(error).context("the agent cannot report"),
+        Ok(())
     }
-    Ok(())
+
+    /// Publishes a report, and returns how many were sent: one, or none when the connection does not take it in time.
+    ///
+    /// A stop does not interrupt a report that is being sent, unless that takes long: counts stay exact.
+    async fn publish(&mut self, report: impl IntoEnvelope) -> anyhow::Result<u64> {
+        let mut stop = self.stop.clone();
+        let given_up = async {
+            stop.requested().await;
+            tokio::time::sleep(LAST_REPORT_LIMIT).await;
+        };
+        let sent = tokio::select! {
+            sent = self.bus.publish(report) => sent,
+            () = given_up => {
+                self.tally.unsent += 1;
+                return Ok(0);
+            }
+        };
+        match sent {
+            Ok(()) => Ok(1),
+            Err(error @ (PublishError::TimedOut { .. } | PublishError::Disconnected { .. })) => {
+                self.tally.unsent += 1;
+                tracing::warn!(%error, "a report was not sent");
+                Ok(0)
+            }
+            Err(error) => Err(error).context("the agent cannot report"),
+        }
+    }
 }
 
 /// Prints each command that was carried out. Ends only when stdout does.
 async fn print_commands(carried_out: &mut mpsc::Receiver<CarriedOut>, output: Output) -> anyhow::Error {
-    while let Some(CarriedOut { sender, request, result }) = carried_out.recv().await {
-        let (command, status) = (payload::command_type(request.command_type), payload::status(result.status));
-        let pid = request.target_pid;
-        let printed = output.record(
-            || format!("{command} {pid} from {sender}: {status}: {}", result.detail),
-            || {
-                json!({
-                    "event": "command", "command": command, "pid": pid, "sender": sender,
-                    "status": status, "detail": result.detail,
-                })
-            },
-        );
-        if let Err(error) = printed {
+    while let Some(command) = carried_out.recv().await {
+        if let Err(error) = command.print(output) {
             return error.into();
         }
     }
@@ -201,6 +217,23 @@ struct CarriedOut {
     sender: String,
     request: CommandRequest,
     result: CommandResult,
+}
+
+impl CarriedOut {
+    fn print(&self, output: Output) -> io::Result<()> {
+        let Self { sender, request, result } = self;
+        let (command, status) = (payload::command_type(request.command_type), payload::status(result.status));
+        let pid = request.target_pid;
+        output.record(
+            || format!("{command} {pid} from {sender}: {status}: {}", result.detail),
+            || {
+                json!({
+                    "event": "command", "command": command, "pid": pid, "sender": sender,
+                    "status": status, "detail": result.detail,
+                })
+            },
+        )
+    }
 }
 
 struct Handler {

@@ -13,13 +13,12 @@ use crate::exit::Failure;
 use crate::pki;
 use crate::settings::Settings;
 
-/// What a server is told: flags, or the table `server` in `bus.toml` under the same names.
+/// What a server is told: flags, or the table `server` in `bus.toml` with `_` for `-`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ServerFlags {
     /// Take the broker's certificate, the CA and all components with a valid certificate from this directory of `bus pki`
     #[arg(long, value_name = "DIR")]
-    #[serde(alias = "from_pki")]
     from_pki: Option<PathBuf>,
 
     /// The broker's certificate, PEM
@@ -56,12 +55,10 @@ pub(crate) struct ServerFlags {
 
     /// The largest message, in bytes [default: 262144]
     #[arg(long, value_name = "BYTES")]
-    #[serde(alias = "max_payload")]
     max_payload: Option<u32>,
 
     /// The port of nats-server's monitoring page, plain HTTP on 127.0.0.1 [default: none]
     #[arg(long, value_name = "PORT")]
-    #[serde(alias = "monitoring_port")]
     monitoring_port: Option<u16>,
 }
 

@@ -1,0 +1,281 @@
+//! What the connection's own callbacks know. It does not own the connection, so that nothing keeps itself alive.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::{ClientError, ConnectErrorKind, Event, ServerError};
+use bus_proto::Principal;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::connection::unix_ms;
+use crate::inbound::Rejected;
+use crate::status::{BusEvent, CloseReason, Counters, Status, count};
+use crate::verdict::{Denial, Verdicts};
+
+/// How many events wait for a reader that is slow.
+const EVENT_CAPACITY: usize = 256;
+
+/// How many refusals are logged a second. More are counted, and their number is logged with the next.
+const REFUSALS_LOGGED: u32 = 20;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) principal: Principal,
+    pub(crate) status: watch::Sender<Status>,
+    events: broadcast::Sender<BusEvent>,
+    pub(crate) counters: Counters,
+    pub(crate) verdicts: Verdicts,
+    /// Changes with every connect and disconnect, so that what was proven on one connection is proven anew on the next.
+    epoch: AtomicU64,
+    give_up_after: u32,
+    refusals: AtomicU32,
+    /// Set when no further attempt to reconnect may be made.
+    parked: AtomicBool,
+    /// Woken after every connect.
+    pub(crate) connected: Notify,
+    slow_reported_at: AtomicI64,
+    refusal_log: Mutex<RefusalLog>,
+}
+
+#[derive(Debug)]
+struct RefusalLog {
+    since: Instant,
+    logged: u32,
+    suppressed: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(principal: Principal, give_up_after: u32) -> Self {
+        Self {
+            principal,
+            status: watch::Sender::new(Status::Disconnected),
+            events: broadcast::Sender::new(EVENT_CAPACITY),
+            counters: Counters::default(),
+            verdicts: Verdicts::default(),
+            epoch: AtomicU64::new(1),
+            give_up_after,
+            refusals: AtomicU32::new(0),
+            parked: AtomicBool::new(false),
+            connected: Notify::new(),
+            slow_reported_at: AtomicI64::new(0),
+            refusal_log: Mutex::new(RefusalLog { since: Instant::now(), logged: 0, suppressed: 0 }),
+        }
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<BusEvent> {
+        self.events.subscribe()
+    }
+
+    pub(crate) fn emit(&self, event: BusEvent) {
+        // Without a reader there is nobody to tell.
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refusals.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Acquire)
+    }
+
+    /// No further attempt to reconnect is made.
+    pub(crate) fn park(&self) {
+        self.parked.store(true, Ordering::Release);
+    }
+
+    /// Why the client is closed, if it is.
+    pub(crate) fn closed(&self) -> Option<CloseReason> {
+        match &*self.status.borrow() {
+            Status::Closed(reason) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        *self.status.borrow() == Status::Connected
+    }
+
+    /// Calls the connection connected, if it is still the one that was confirmed.
+    pub(crate) fn confirm(&self, epoch: u64) {
+        let confirmed = self.status.send_if_modified(|status| {
+            let change = *status == Status::Disconnected && self.epoch() == epoch;
+            if change {
+                // Before anyone is told, so that who was told finds them so.
+                self.refusals.store(0, Ordering::Release);
+                count(&self.counters.connects);
+                *status = Status::Connected;
+            }
+            change
+        });
+        if confirmed {
+            self.emit(BusEvent::Connected);
+        }
+    }
+
+    fn disconnected(&self) {
+        self.status.send_if_modified(|status| {
+            // Within the status's own lock, so that a confirmation in flight cannot overtake it.
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+            let change = *status == Status::Connected;
+            if change {
+                *status = Status::Disconnected;
+            }
+            change
+        });
+        self.emit(BusEvent::Disconnected);
+    }
+
+    pub(crate) fn close(&self, reason: CloseReason) {
+        let closed = self.status.send_if_modified(|status| {
+            let change = !matches!(status, Status::Closed(_));
+            if change {
+                *status = Status::Closed(reason.clone());
+            }
+            change
+        });
+        if closed {
+            self.emit(BusEvent::Closed(reason));
+        }
+    }
+
+    fn refused(&self) {
+        let refusals = self.refusals.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+        tracing::warn!(target: "bus::security", principal = %self.principal, refusals, "the broker refuses this identity");
+        self.emit(BusEvent::Refused);
+        if self.give_up_after != 0 && refusals >= self.give_up_after {
+            self.park();
+            self.close(CloseReason::Refused);
+            self.verdicts.end_all();
+            // An attempt that is under way may still succeed; whoever confirms connections then ends it.
+            self.connected.notify_one();
+        }
+    }
+
+    fn denied(&self, denial: &Denial) {
+        count(&self.counters.broker_denied);
+        self.verdicts.record(denial);
+        let principal = &self.principal;
+        match denial {
+            Denial::Publish(subject) => {
+                tracing::warn!(target: "bus::security", %principal, %subject, "the broker denied a publish");
+                self.emit(BusEvent::PublishDenied { subject: subject.clone() });
+            }
+            Denial::Subscribe(filter) => {
+                tracing::warn!(target: "bus::security", %principal, %filter, "the broker denied a subscription");
+                self.emit(BusEvent::SubscriptionDenied { filter: filter.clone() });
+            }
+            Denial::TooManySubscriptions => {
+                tracing::warn!(%principal, "the broker allows no more subscriptions");
+                self.emit(BusEvent::ServerError { text: "maximum subscriptions exceeded".into() });
+            }
+        }
+    }
+
+    /// A slow subscription drops messages one by one; one event a second is enough.
+    pub(crate) fn slow_consumer(&self) {
+        let now = unix_ms();
+        let last = self.slow_reported_at.load(Ordering::Relaxed);
+        if now.saturating_sub(last) >= 1_000
+            && self.slow_reported_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.emit(BusEvent::SlowConsumer);
+        }
+    }
+
+    /// Counts a refused message, and logs it unless that would be a flood.
+    pub(crate) fn report(&self, subject: &str, rejected: &Rejected) {
+        count(&self.counters.rejected);
+        let Some(suppressed) = self.may_log() else { return };
+        tracing::warn!(
+            target: "bus::security",
+            %subject, reason = rejected.reason(), detail = %rejected, suppressed,
+            "a message was refused"
+        );
+    }
+
+    /// How many refusals went unlogged before this one, or `None` when this one does too.
+    fn may_log(&self) -> Option<u64> {
+        let mut log = self.refusal_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.since.elapsed() >= Duration::from_secs(1) {
+            (log.since, log.logged) = (Instant::now(), 0);
+        }
+        if log.logged >= REFUSALS_LOGGED {
+            log.suppressed = log.suppressed.saturating_add(1);
+            return None;
+        }
+        log.logged += 1;
+        Some(std::mem::take(&mut log.suppressed))
+    }
+
+    pub(crate) fn on_event(&self, event: Event) {
+        match event {
+            Event::Connected => {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+                self.connected.notify_one();
+            }
+            Event::Disconnected => self.disconnected(),
+            Event::Closed => self.close(CloseReason::Drained),
+            Event::LameDuckMode => self.emit(BusEvent::LameDuck),
+            Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => self.slow_consumer(),
+            Event::ServerError(ServerError::Other(text)) => match Denial::parse(&text) {
+                Some(denial) => self.denied(&denial),
+                None => self.emit(BusEvent::ServerError { text }),
+            },
+            Event::ClientError(ClientError::Other(text))
+                if text == ConnectErrorKind::AuthorizationViolation.to_string() =>
+            {
+                self.refused();
+            }
+            // What else goes wrong with an attempt to connect is reported, in more words, before the next one. A refused
+            // attempt is counted where async-nats reports it as its own error, above.
+            Event::ClientError(_) | Event::ServerError(ServerError::AuthorizationViolation) | Event::Draining => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(give_up_after: u32) -> Shared {
+        Shared::new("spiffe://td/agent/a".parse().unwrap(), give_up_after)
+    }
+
+    #[test]
+    fn a_confirmation_of_a_connection_that_is_gone_changes_nothing() {
+        let shared = shared(0);
+        shared.on_event(Event::Connected);
+        let epoch = shared.epoch();
+        shared.on_event(Event::Disconnected);
+        shared.confirm(epoch);
+        assert_eq!(*shared.status.borrow(), Status::Disconnected);
+        shared.confirm(shared.epoch());
+        assert_eq!(*shared.status.borrow(), Status::Connected);
+    }
+
+    #[test]
+    fn what_is_closed_stays_closed() {
+        let shared = shared(1);
+        shared.refused();
+        assert_eq!(shared.closed(), Some(CloseReason::Refused));
+        shared.on_event(Event::Connected);
+        shared.confirm(shared.epoch());
+        shared.close(CloseReason::Drained);
+        assert_eq!(shared.closed(), Some(CloseReason::Refused));
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_counted_in_full_and_logged_in_part() {
+        let shared = shared(0);
+        let logged = (0..1_000).filter(|_| shared.may_log().is_some()).count();
+        assert!(logged < 100, "{logged}");
+        shared.report("s", &Rejected::TooLarge { size: 2, max: 1 });
+        assert_eq!(shared.counters.snapshot().rejected, 1);
+    }
+}
