@@ -39,7 +39,8 @@ struct Step {
 
 /// The steps before the tests, the quick ones first.
 const STEPS: &[Step] = &[
-    Step { name: "fmt", run: |workspace| if_installed(workspace, "cargo-fmt", &["fmt", "--all", "--", "--check"]) },
+    Step { name: "lock", run: lock },
+    Step { name: "fmt", run: |workspace| if_installed(workspace, &["fmt", "--all", "--", "--check"]) },
     Step { name: "proto --check", run: |workspace| proto::run(workspace.root(), true).map(|()| State::Ok) },
     Step { name: "tidy", run: |workspace| tidy::run(workspace).map(State::of) },
     Step { name: "clippy", run: clippy },
@@ -49,7 +50,7 @@ const STEPS: &[Step] = &[
     Step { name: "advisories", run: advisories },
     Step {
         name: "machete",
-        run: |workspace| if_installed(workspace, "cargo-machete", &["machete", "crates", "stubs", "tests", "xtask"]),
+        run: |workspace| if_installed(workspace, &["machete", "crates", "stubs", "tests", "xtask"]),
     },
     Step { name: "hack", run: hack },
 ];
@@ -92,9 +93,14 @@ fn succeeded(command: &mut Command) -> Result<State> {
     Ok(State::of(command.stdin(Stdio::null()).status()?.success()))
 }
 
+/// Whether `Cargo.lock` says what the manifests ask for. The steps after this one would silently correct it.
+fn lock(workspace: &Workspace) -> Result<State> {
+    succeeded(workspace.cargo().args(["metadata", "--locked", "--format-version", "1"]).stdout(Stdio::null()))
+}
+
 fn clippy(workspace: &Workspace) -> Result<State> {
     let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
-    if_installed(workspace, "cargo-clippy", &args)
+    if_installed(workspace, &args)
 }
 
 fn documentation(workspace: &Workspace) -> Result<State> {
@@ -125,7 +131,7 @@ fn package(workspace: &Workspace) -> Result<State> {
 /// Checks of cargo-deny. By now `tidy` has made cargo fetch what it needs to see the whole graph.
 fn deny(workspace: &Workspace, checks: &[&str]) -> Result<State> {
     let args = [&["deny", "--all-features", "--offline", "check", "--hide-inclusion-graph"], checks].concat();
-    if_installed(workspace, "cargo-deny", &args)
+    if_installed(workspace, &args)
 }
 
 fn advisories(workspace: &Workspace) -> Result<State> {
@@ -144,15 +150,17 @@ fn has_directory(parent: &Path) -> bool {
 /// The pure crates build with each set of their features; the others have too few to differ.
 fn hack(workspace: &Workspace) -> Result<State> {
     let pure = ["--package", "bus-proto", "--package", "bus-acl"];
-    if_installed(workspace, "cargo-hack", &[&["hack", "check", "--feature-powerset"], &pure[..]].concat())
+    if_installed(workspace, &[&["hack", "check", "--feature-powerset"], &pure[..]].concat())
 }
 
-/// Runs a cargo subcommand that a machine may lack.
-fn if_installed(workspace: &Workspace, program: &str, args: &[&str]) -> Result<State> {
-    let name = format!("{program}{}", std::env::consts::EXE_SUFFIX);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|directory| directory.join(&name).is_file()) {
-        return Ok(State::NotRun(format!("{program} is not installed")));
+/// Runs a cargo subcommand, the first of `args`, that a machine may lack.
+fn if_installed(workspace: &Workspace, args: &[&str]) -> Result<State> {
+    let name = args.first().copied().unwrap_or_default();
+    // A file of that name proves nothing: rustup has one for each of its components, installed or not.
+    let mut probe = workspace.cargo();
+    probe.args([name, "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if !probe.status()?.success() {
+        return Ok(State::NotRun(format!("cargo-{name} is not installed")));
     }
     succeeded(workspace.cargo().args(args))
 }
@@ -164,7 +172,7 @@ mod tests {
     #[test]
     fn a_tool_that_is_not_installed_is_said_to_be() {
         let workspace = Workspace::open().unwrap();
-        let state = if_installed(&workspace, "cargo-no-such-tool", &["no-such-tool"]).unwrap();
+        let state = if_installed(&workspace, &["no-such-tool"]).unwrap();
         assert_eq!(state, State::NotRun("cargo-no-such-tool is not installed".to_owned()));
         assert_eq!(
             row("x", &state, Duration::from_millis(1500)),

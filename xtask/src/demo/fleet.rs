@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::demo::Stage;
-use crate::demo::program::Program;
+use crate::demo::program::{PATIENCE, Program};
 use crate::demo::report::{Counts, Observed};
 use crate::fetch;
 use crate::workspace::stdout_of;
@@ -20,6 +20,9 @@ const AGENTS: usize = 5;
 /// How many reports of its load each agent publishes, and how often.
 const REPORTS: u64 = 400;
 const INTERVAL: &str = "20ms";
+
+/// How long the agents may take for their reports, which is some seven times what they need.
+const FLEET_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The agent whose child is killed.
 const VICTIM: usize = 2;
@@ -40,7 +43,7 @@ impl Fleet<'_> {
         self.stage.say("nats-server starts: TLS 1.3, client certificates, permissions rendered from the policy");
         let mut command = self.command(&["--json", "server", "run", "--from-pki", "pki", "--port", "0"]);
         let server = Program::start("server", command.env(fetch::VARIABLE, self.server), self.folder)?;
-        let ready = server.wait_for("its address", &self.stage.interrupted, |line| line["url"].is_string(), |_| {})?;
+        let ready = server.wait_for("its address", PATIENCE, &self.stage.interrupted, |line| line["url"].is_string())?;
         let url = ready["url"].as_str().unwrap_or_default().to_owned();
 
         self.stage.say("core subscribes to every event; only then do the agents start");
@@ -103,6 +106,7 @@ impl Fleet<'_> {
 
     /// Shows the fleet until every agent has published its share and left. Returns what each says it published.
     fn follow(&self, core: &Program, agents: &[String], programs: &mut Vec<Program>) -> Result<Vec<u64>> {
+        let deadline = Instant::now() + FLEET_PATIENCE;
         let mut screen = Screen::new(self.stage.json);
         let mut published = vec![None; agents.len()];
         while published.contains(&None) {
@@ -116,7 +120,10 @@ impl Fleet<'_> {
             }
             if published.contains(&None) {
                 // An agent that ended badly never says its count; this finds out.
-                self.still_well(&published, programs)?;
+                still_well(&published, programs)?;
+                if Instant::now() > deadline {
+                    bail!("after {} s there is no count from {}", FLEET_PATIENCE.as_secs(), silent(agents, &published));
+                }
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
@@ -124,14 +131,6 @@ impl Fleet<'_> {
             program.finish(&self.stage.interrupted)?;
         }
         Ok(published.into_iter().flatten().collect())
-    }
-
-    fn still_well(&self, published: &[Option<u64>], programs: &mut [Program]) -> Result<()> {
-        published
-            .iter()
-            .zip(programs)
-            .filter(|(count, _)| count.is_none())
-            .try_for_each(|(_, program)| program.is_well())
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -153,6 +152,16 @@ impl Fleet<'_> {
     fn start(&self, name: &str, url: &str, args: &[&str]) -> Result<Program> {
         Program::start(name, self.command(&["--json"]).args(args).args(["--url", url]), self.folder)
     }
+}
+
+fn still_well(published: &[Option<u64>], programs: &mut [Program]) -> Result<()> {
+    published.iter().zip(programs).filter(|(count, _)| count.is_none()).try_for_each(|(_, program)| program.is_well())
+}
+
+/// The agents that have not said how much they published.
+fn silent(agents: &[String], published: &[Option<u64>]) -> String {
+    let silent = agents.iter().zip(published).filter(|(_, count)| count.is_none());
+    silent.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a process of that number exists and is not merely waiting to be reaped.
@@ -177,7 +186,7 @@ impl Screen {
     }
 
     fn draw(&mut self, snapshot: &Value) -> Result<()> {
-        if !self.live {
+        if !self.live || snapshot["components"].as_array().is_none_or(Vec::is_empty) {
             return Ok(());
         }
         let components: BTreeMap<_, _> = snapshot["components"]
@@ -205,5 +214,16 @@ impl Screen {
         self.lines = text.lines().count();
         write!(stdout, "{text}")?;
         Ok(stdout.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_silent_agents_are_named() {
+        let agents = ["agent/a-1", "agent/a-2", "agent/a-3"].map(str::to_owned);
+        assert_eq!(silent(&agents, &[None, Some(400), None]), "agent/a-1, agent/a-3");
     }
 }

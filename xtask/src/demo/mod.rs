@@ -8,18 +8,21 @@ mod program;
 mod report;
 
 use std::io::IsTerminal as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::demo::fleet::Fleet;
 use crate::demo::report::{Attack, Report};
-use crate::fetch;
 use crate::workspace::Workspace;
+use crate::{fetch, process};
+
+/// How long the attacks may take together. Each has a deployment of its own.
+const ATTACKS_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How the demo talks to its user.
 struct Stage {
@@ -50,36 +53,33 @@ pub fn run(args: &[String]) -> Result<bool> {
         [flag] if flag == "--json" => true,
         other => bail!("`demo` knows no argument `{}`; it takes --json", other.join(" ")),
     };
-    let stage = Stage { json, interrupted: crate::suites::watch_for_interrupt()? };
+    let stage = Stage { json, interrupted: process::watch_for_interrupt()? };
     let workspace = Workspace::open()?;
     let server = fetch::nats_server(&workspace)?;
-    build(&workspace, &stage)?;
+    let (bus, attacker) = build(&workspace, &stage)?;
     let started = Instant::now();
     let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let programs = workspace.target().join("debug");
 
-    let fleet = Fleet { stage: &stage, folder: folder.path(), bus: &programs.join(exe("bus")), server: &server };
+    let fleet = Fleet { stage: &stage, folder: folder.path(), bus: &bus, server: &server };
     let observed = fleet.run()?;
     stage.check()?;
     stage.say("a compromised agent, outsiders and impostors attack, without our library");
-    let attacks = attack(&programs.join(exe("bus-attacks")), &server, folder.path(), &stage)?;
+    let attacks = attack(&attacker, &server, folder.path(), &stage)?;
 
     let report = Report::new(observed, attacks, started.elapsed());
     report.print(json)?;
     Ok(report.is_good())
 }
 
-fn exe(name: &str) -> String {
-    format!("{name}{}", std::env::consts::EXE_SUFFIX)
-}
-
-fn build(workspace: &Workspace, stage: &Stage) -> Result<()> {
+/// Builds the `bus` program and the attacker.
+fn build(workspace: &Workspace, stage: &Stage) -> Result<(PathBuf, PathBuf)> {
     stage.say("building the programs (the first time takes some minutes)");
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--package", "bus-cli", "--package", "bus-tests", "--bin", "bus", "--bin", "bus-attacks"]);
-    let status = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status().context("cannot run cargo")?;
+    let args = ["--package", "bus-cli", "--package", "bus-tests", "--bin", "bus", "--bin", "bus-attacks"];
+    let built = workspace.build(&args)?;
     stage.check()?;
-    if status.success() { Ok(()) } else { bail!("the programs do not build") }
+    let mut programs = built.context("the programs do not build")?;
+    let mut take = |name| programs.remove(name).with_context(|| format!("cargo built no {name}"));
+    Ok((take("bus")?, take("bus-attacks")?))
 }
 
 /// Plays every attack, each with its positive control, and reads what came of it.
@@ -87,7 +87,7 @@ fn attack(program: &Path, server: &Path, folder: &Path, stage: &Stage) -> Result
     let mut command = Command::new(program);
     command.arg("--json").env(fetch::VARIABLE, server);
     let running = program::Program::start("attacks", &mut command, folder)?;
-    let line = running.wait_for("its result", &stage.interrupted, serde_json::Value::is_array, |_| {})?;
+    let line = running.wait_for("its result", ATTACKS_PATIENCE, &stage.interrupted, serde_json::Value::is_array)?;
     // Its exit status repeats what the list says; the list is what is judged.
     serde_json::from_value(line).context("the attacks' result is malformed")
 }

@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// How long a program may take to say what it is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::process;
+
+/// How long a program may take to say what it is waited for, unless more is granted, and to end.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a program that is no longer wanted may take for a clean end, in which it ends what it started itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How often a wait looks for an interrupt.
 const TICK: Duration = Duration::from_millis(50);
@@ -26,12 +31,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it, with its log in `folder`.
+    /// Starts it, with its log and its temporary files in `folder`: even one that is killed leaves no key elsewhere.
     pub fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{}.log", name.replace('/', "-")));
         let stderr = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        own_group(command);
+        process::own_group(command);
         let mut child = command
+            .envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, folder)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -51,34 +57,34 @@ impl Program {
         Ok(Self { name: name.to_owned(), child, lines, log })
     }
 
-    /// Waits for the first line that `fits`; others are given to `other`.
+    /// Waits for the first line that `fits`; others are passed over.
     pub fn wait_for(
         &self,
         what: &str,
+        patience: Duration,
         interrupted: &AtomicBool,
         fits: impl Fn(&Value) -> bool,
-        mut other: impl FnMut(&Value),
     ) -> Result<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             if interrupted.load(Ordering::Relaxed) {
                 bail!("interrupted");
             }
             match self.lines.recv_timeout(TICK) {
                 Ok(line) if fits(&line) => return Ok(line),
-                Ok(line) => other(&line),
+                Ok(_) if Instant::now() <= deadline => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("{} ended before {what}:\n{}", self.name, self.tail()),
-                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
+                Err(RecvTimeoutError::Timeout) if Instant::now() <= deadline => {}
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {
                     bail!("{} took too long for {what}:\n{}", self.name, self.tail());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 
     /// Waits for the line `{"event": event, …}`.
     pub fn wait_for_event(&self, event: &str, interrupted: &AtomicBool) -> Result<Value> {
-        self.wait_for(&format!("its `{event}`"), interrupted, |line| line["event"] == event, |_| {})
+        self.wait_for(&format!("its `{event}`"), PATIENCE, interrupted, |line| line["event"] == event)
     }
 
     /// The lines that have arrived and were not waited for.
@@ -88,7 +94,7 @@ impl Program {
 
     /// Asks it to end, as a service manager would.
     pub fn terminate(&mut self) -> Result<()> {
-        terminate(&mut self.child).with_context(|| format!("cannot end {}", self.name))
+        process::terminate(&mut self.child).with_context(|| format!("cannot end {}", self.name))
     }
 
     /// Waits for its end, which must be a good one.
@@ -122,50 +128,54 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            kill(&mut self.child);
+        let running = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        if running(&mut self.child) && process::terminate(&mut self.child).is_ok() {
+            let deadline = Instant::now() + GRACE;
+            while running(&mut self.child) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
+        // Whatever is left of it cannot be helped further.
+        let _ = process::kill_group(&mut self.child);
     }
 }
 
-/// A process group of its own, so that the terminal's Ctrl-C reaches the demo alone, which then ends its programs in
-/// order, with all that they started.
-#[cfg(unix)]
-fn own_group(command: &mut Command) {
-    std::os::unix::process::CommandExt::process_group(command, 0);
-}
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
 
-#[cfg(unix)]
-fn terminate(child: &mut Child) -> Result<()> {
-    use rustix::process::{Pid, Signal, kill_process};
-    Ok(kill_process(Pid::from_child(child), Signal::TERM)?)
-}
-
-#[cfg(unix)]
-fn kill(child: &mut Child) {
-    use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-    let id = Pid::from_child(child);
-    // A moment for a clean end, in which it ends what it started itself; then the whole group at once.
-    let asked = kill_process(id, Signal::TERM).is_ok();
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while asked && Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
-        std::thread::sleep(Duration::from_millis(10));
+    fn shell(script: &str, folder: &Path) -> Program {
+        Program::start("agent/a-1", Command::new("sh").args(["-c", script]), folder).unwrap()
     }
-    // Whatever of it is left cannot be helped further.
-    let _ = kill_process_group(id, Signal::KILL);
-    let _ = child.wait();
-}
 
-#[cfg(not(unix))]
-fn own_group(_: &mut Command) {}
+    #[test]
+    fn temporary_files_go_into_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = shell("echo \"{\\\"at\\\": \\\"$TMPDIR\\\"}\"", folder.path());
+        let line = program.wait_for("it", PATIENCE, &AtomicBool::new(false), |_| true).unwrap();
+        assert_eq!(line["at"].as_str(), folder.path().to_str());
+    }
 
-#[cfg(not(unix))]
-fn terminate(child: &mut Child) -> Result<()> {
-    Ok(child.kill()?)
-}
+    #[test]
+    fn a_program_that_says_the_wrong_thing_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = shell("while echo '{}'; do :; done", folder.path());
+        let error = program.wait_for("its end", Duration::ZERO, &AtomicBool::new(false), |_| false).unwrap_err();
+        assert!(error.to_string().starts_with("agent/a-1 took too long for its end"), "{error}");
+    }
 
-#[cfg(not(unix))]
-fn kill(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+    #[test]
+    fn what_an_ended_program_left_behind_is_ended_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = shell("sleep 1000 & echo \"{\\\"child\\\": $!}\"", folder.path());
+        let line = program.wait_for("its child", PATIENCE, &AtomicBool::new(false), |_| true).unwrap();
+        assert!(program.child.wait().unwrap().success());
+        let child = line["child"].as_i64().unwrap();
+        let child = rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
+        assert!(rustix::process::getpgid(Some(child)).is_ok(), "it runs");
+        let lines = std::mem::replace(&mut program.lines, channel().1);
+        drop(program);
+        // The reader ends with the output, which the grandchild held open.
+        assert_eq!(lines.recv(), Err(std::sync::mpsc::RecvError));
+    }
 }

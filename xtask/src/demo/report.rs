@@ -64,6 +64,9 @@ pub struct Report {
 /// The fewest messages that the agents must have published for the result to mean something.
 const LEAST_PUBLISHED: u64 = 1_000;
 
+/// The fewest attacks that must have been tried: the table in `tests/src/attacks/mod.rs` holds this many and more.
+const LEAST_ATTACKS: usize = 30;
+
 impl Report {
     /// Sums up.
     pub fn new(observed: Observed, attacks: Vec<Attack>, took: Duration) -> Self {
@@ -91,7 +94,7 @@ impl Report {
             && self.published >= LEAST_PUBLISHED
             && self.rejected == 0
             && self.commands_completed > 0
-            && !self.attacks.is_empty()
+            && self.attacks.len() >= LEAST_ATTACKS
             && self.attacks.iter().all(Attack::is_good)
     }
 
@@ -136,6 +139,11 @@ mod tests {
         Attack { name: text(), layer: text(), refused, control, evidence: text() }
     }
 
+    /// As many refused attacks as must be tried.
+    fn refused() -> Vec<Attack> {
+        vec![attack(true, true); LEAST_ATTACKS]
+    }
+
     fn report(counts: &[(u64, u64)], attacks: Vec<Attack>) -> Report {
         let agents = counts.iter().enumerate().map(|(number, (published, delivered))| {
             (number.to_string(), Counts { published: *published, delivered: *delivered })
@@ -146,25 +154,31 @@ mod tests {
 
     #[test]
     fn a_good_run_is_good() {
-        assert!(report(&[(600, 600), (600, 600)], vec![attack(true, true)]).is_good());
+        assert!(report(&[(600, 600), (600, 600)], refused()).is_good());
     }
 
     #[test]
     fn a_loss_is_not_hidden_by_another_agents_gain() {
-        let report = report(&[(600, 599), (600, 601)], vec![attack(true, true)]);
+        let report = report(&[(600, 599), (600, 601)], refused());
         assert_eq!(report.lost, 1);
         assert!(!report.is_good());
     }
 
     #[test]
     fn an_attack_that_gets_through_or_a_control_that_fails_is_a_failure() {
-        for attacks in [vec![], vec![attack(false, true)], vec![attack(true, false)]] {
+        for bad in [attack(false, true), attack(true, false)] {
+            let attacks = [refused(), vec![bad]].concat();
             assert!(!report(&[(1_200, 1_200)], attacks).is_good());
         }
     }
 
     #[test]
+    fn too_few_attacks_prove_nothing() {
+        assert!(!report(&[(1_200, 1_200)], refused()[1..].to_vec()).is_good());
+    }
+
+    #[test]
     fn too_few_messages_prove_nothing() {
-        assert!(!report(&[(9, 9)], vec![attack(true, true)]).is_good());
+        assert!(!report(&[(9, 9)], refused()).is_good());
     }
 }

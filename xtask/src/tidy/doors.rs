@@ -5,13 +5,24 @@ use crate::tidy::sources::Sources;
 
 const PURE: &[&str] = &["crates/bus-acl/src/", "crates/bus-proto/src/"];
 
-/// Files, sockets, clocks and the environment: a pure crate gets what they would tell it as arguments.
-const IMPURE: &[&str] =
-    &["std::fs", "std::net", "std::env", "std::process", "std::thread", "std::io", "SystemTime", "Instant::now"];
+/// What is pure is in `core` and `alloc`. What only `std` has, under whatever name it is imported, is files, sockets,
+/// clocks, threads and the environment: a pure crate gets what they would tell it as arguments.
+const IMPURE: &[&str] = &["std::", "use std", "extern crate std", "SystemTime", "Instant::now"];
 
 const TLS: &str = "crates/bus-tls/src/";
 
-const TLS_BUILDERS: &[&str] = &["ClientConfig::builder", "ServerConfig::builder", "WebPkiServerVerifier::builder"];
+/// What makes a TLS configuration, and what can undo its checks or give away its keys.
+const TLS_ONLY: &[&str] = &[
+    "ClientConfig::builder",
+    "ServerConfig::builder",
+    "WebPkiServerVerifier::builder",
+    "dangerous()",
+    "_certificate_verifier",
+    "ServerCertVerifier",
+    "ClientCertVerifier",
+    "KeyLog",
+    "key_log",
+];
 
 /// The pure crates name nothing impure outside of their tests.
 pub fn purity(sources: &Sources) -> Vec<Violation> {
@@ -19,12 +30,12 @@ pub fn purity(sources: &Sources) -> Vec<Violation> {
     mentions(sources, pure, IMPURE, "which a pure crate may not")
 }
 
-/// Only `bus-tls` builds TLS configurations.
+/// Only `bus-tls` builds TLS configurations, and nothing loosens them afterwards.
 pub fn tls_configurations(sources: &Sources) -> Vec<Violation> {
     mentions(
         sources,
         |path| !path.starts_with(TLS) && !path.starts_with("xtask/"),
-        TLS_BUILDERS,
+        TLS_ONLY,
         "which only bus-tls may",
     )
 }
@@ -52,16 +63,48 @@ mod tests {
         let sources: Sources = [("crates/bus-acl/src/lib.rs", code)].into_iter().collect();
         assert_eq!(
             purity(&sources),
-            [Violation::at("crates/bus-acl/src/lib.rs", 3, "names `SystemTime`, which a pure crate may not")]
+            [Violation::at("crates/bus-acl/src/lib.rs", 3, "names `std::`, which a pure crate may not")]
         );
         let elsewhere: Sources = [
             ("crates/bus-tls/src/lib.rs", code.to_owned()),
-            ("crates/bus-acl/src/rule.rs", format!("#[cfg(test)]\n{code}")),
+            ("crates/bus-acl/src/rule.rs", format!("#[cfg(test)]\nmod tests {{\n{code}}}\n")),
             ("crates/bus-acl/tests/all.rs", code.to_owned()),
         ]
         .into_iter()
         .collect();
         assert_eq!(purity(&elsewhere), []);
+    }
+
+    #[test]
+    fn what_is_impure_is_found_however_it_is_imported() {
+        for code in [
+            "use std::{env, fs, net::UdpSocket};",
+            "use std::{\n    env,\n};",
+            "use std as core;",
+            "extern crate std as core;",
+            "#[cfg(test)]\nuse a::B;\nfn f() { ::std::fs::read(0); }",
+        ] {
+            let sources: Sources = [("crates/bus-proto/src/lib.rs", code)].into_iter().collect();
+            assert_eq!(purity(&sources).len(), 1, "{code}");
+        }
+        let pure = "#![cfg_attr(not(feature = \"messages\"), no_std)]\nuse core::fmt;\nuse alloc::string::String;\n";
+        let sources: Sources = [("crates/bus-proto/src/lib.rs", pure)].into_iter().collect();
+        assert_eq!(purity(&sources), []);
+    }
+
+    #[test]
+    fn a_tls_configuration_that_is_loosened_is_found() {
+        for code in [
+            "config.dangerous().set_certificate_verifier(all);",
+            "let config = builder.with_custom_certificate_verifier(all);",
+            "config\n    .dangerous()\n",
+            "config.key_log = log;",
+            "use rustls::KeyLogFile;",
+            "impl ServerCertVerifier for All {",
+        ] {
+            let elsewhere: Sources = [("crates/bus-client/src/lib.rs", code)].into_iter().collect();
+            assert_eq!(tls_configurations(&elsewhere).len(), 1, "{code}");
+        }
     }
 
     #[test]

@@ -69,11 +69,15 @@ const DOORS: &[(&str, &[&str])] = &[
     ("async-nats", &["bus-client", "bus-tests", "xtask"]),
     ("rcgen", &["bus-tls", "bus-tests"]),
     ("rustls-pemfile", &["bus-tls", "bus-tests"]),
+    ("rustls-webpki", &["bus-tls"]),
+    ("tokio-rustls", &["bus-tests"]),
+    ("webpki", &[]),
     ("x509-parser", &["bus-tls", "bus-tests"]),
 ];
 
-/// A second crypto provider, OpenSSL, and RSA in software.
-const BANNED: &[&str] = &["ring", "openssl-sys", "native-tls", "rsa"];
+/// A second crypto provider, OpenSSL, RSA in software, and the public's or the platform's trust store.
+const BANNED: &[&str] =
+    &["ring", "openssl-sys", "native-tls", "rsa", "rustls-platform-verifier", "webpki-roots"];
 
 /// The packages that stand in for those of the same name, and their versions, which lie above any that they replace.
 const TRUST_STORE: (&str, &str) = ("rustls-native-certs", "0.8.99");
@@ -136,7 +140,8 @@ pub fn doors(metadata: &Metadata) -> Vec<Violation> {
             if let Some((name, keepers)) = door
                 && !keepers.contains(&package.name.as_str())
             {
-                let what = format!("may not depend on {name}: only {} may", keepers.join(", "));
+                let keepers = if keepers.is_empty() { "none".to_owned() } else { keepers.join(", ") };
+                let what = format!("may not depend on {name}: only {keepers} may");
                 violations.push(Violation::new(&package.name, what));
             }
         }

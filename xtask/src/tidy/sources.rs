@@ -63,8 +63,19 @@ impl Sources {
     pub fn product(&self) -> impl Iterator<Item = &Source> {
         self.iter().filter(|file| {
             let ours = file.path.starts_with("crates/") || file.path.starts_with("xtask/");
-            ours && file.path.contains("/src/") && file.path.ends_with(".rs") && !file.path.contains("/generated/")
+            let code = file.path.contains("/src/") && file.path.ends_with(".rs");
+            ours && code && !file.path.contains("/generated/") && !self.is_tests(&file.path)
         })
+    }
+
+    /// Whether a file is the module `tests` of one that builds it for tests alone.
+    fn is_tests(&self, path: &str) -> bool {
+        let Some(folder) = path.strip_suffix("/tests.rs") else {
+            return false;
+        };
+        let parents = ["/mod.rs", "/lib.rs", "/main.rs", ".rs"].map(|end| format!("{folder}{end}"));
+        let found = parents.iter().filter_map(|parent| self.find(parent));
+        found.into_iter().any(|parent| parent.text.contains("#[cfg(test)]\nmod tests;"))
     }
 }
 
@@ -76,10 +87,18 @@ impl<P: Into<String>, T: Into<String>> FromIterator<(P, T)> for Sources {
 }
 
 impl Source {
-    /// The lines before the tests at the end of the file, counted from 1.
+    /// The lines outside of the module `tests`, counted from 1. What else is built for tests alone is read with the rest:
+    /// it hides nothing that follows it.
     pub fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
-        lines.enumerate().map(|(index, line)| (index + 1, line))
+        let mut in_tests = false;
+        let mut before = "";
+        self.text.lines().zip(1..).filter_map(move |(line, number)| {
+            in_tests |= before == "#[cfg(test)]" && line == "mod tests {";
+            // As rustfmt writes it, only the module's own brace stands at the beginning of a line.
+            in_tests &= before != "}";
+            before = line;
+            (!in_tests).then_some((number, line))
+        })
     }
 }
 
@@ -170,11 +189,29 @@ mod tests {
     #[test]
     fn a_long_product_file_is_found_and_its_tests_do_not_count() {
         let code = "fn f() {}\n".repeat(LONGEST);
-        let tested = format!("{code}#[cfg(test)]\n{code}");
+        let tested = format!("{}#[cfg(test)]\nmod tests {{\n{code}}}\n", &code[10..]);
         let generated = ("crates/a/src/generated/b.rs", format!("{code}{code}"));
         let fine: Sources = [("crates/a/src/lib.rs", tested), generated].into_iter().collect();
         assert_eq!(long_files(&fine), []);
         let long: Sources = [("crates/a/src/lib.rs", format!("{code}\n"))].into_iter().collect();
         assert_eq!(long_files(&long).len(), 1);
+    }
+
+    #[test]
+    fn what_follows_a_test_module_or_an_item_for_tests_is_product_code() {
+        let text = "#[cfg(test)]\nuse a::B;\nfn f() {}\n\n#[cfg(test)]\nmod tests {\n    fn t() {\n    }\n}\nfn g() {}\n";
+        let source = Source { path: "crates/a/src/lib.rs".to_owned(), text: text.to_owned() };
+        let numbers: Vec<usize> = source.product_lines().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 10]);
+    }
+
+    #[test]
+    fn a_file_of_tests_is_no_product_code_only_if_it_is_built_for_tests_alone() {
+        let product = |parent: &str| {
+            let files = [("crates/a/src/b/mod.rs", parent), ("crates/a/src/b/tests.rs", "")];
+            files.into_iter().collect::<Sources>().product().count()
+        };
+        assert_eq!(product("#[cfg(test)]\nmod tests;\n"), 1);
+        assert_eq!(product("mod tests;\n"), 2);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) enum ServerCommand {
     },
     /// Run nats-server until a signal ends it; SIGHUP reads components and policy again
     ///
-    /// The program is the one that BUS_NATS_SERVER names, else nats-server of 2.12 or newer on PATH. Its log goes to
+    /// The program is the one that BUS_NATS_SERVER names, else nats-server of 2.15 or newer on PATH. Its log goes to
     /// stderr. When it is ready, its address is printed on stdout.
     Run {
         #[command(flatten)]
