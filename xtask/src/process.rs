@@ -64,7 +64,8 @@ pub fn terminate(child: &mut Child) -> Result<()> {
     Ok(child.kill()?)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::io::Read as _;
     use std::process::Stdio;

@@ -43,7 +43,8 @@ impl Fleet<'_> {
         self.stage.say("nats-server starts: TLS 1.3, client certificates, permissions rendered from the policy");
         let mut command = self.command(&["--json", "server", "run", "--from-pki", "pki", "--port", "0"]);
         let server = Program::start("server", command.env(fetch::VARIABLE, self.server), self.folder)?;
-        let ready = server.wait_for("its address", PATIENCE, &self.stage.interrupted, |line| line["url"].is_string())?;
+        let ready =
+            server.wait_for("its address", PATIENCE, &self.stage.interrupted, |line| line["url"].is_string())?;
         let url = ready["url"].as_str().unwrap_or_default().to_owned();
 
         self.stage.say("core subscribes to every event; only then do the agents start");

@@ -32,12 +32,7 @@ pub fn purity(sources: &Sources) -> Vec<Violation> {
 
 /// Only `bus-tls` builds TLS configurations, and nothing loosens them afterwards.
 pub fn tls_configurations(sources: &Sources) -> Vec<Violation> {
-    mentions(
-        sources,
-        |path| !path.starts_with(TLS) && !path.starts_with("xtask/"),
-        TLS_ONLY,
-        "which only bus-tls may",
-    )
+    mentions(sources, |path| !path.starts_with(TLS) && !path.starts_with("xtask/"), TLS_ONLY, "which only bus-tls may")
 }
 
 fn mentions(sources: &Sources, concerns: impl Fn(&str) -> bool, names: &[&str], objection: &str) -> Vec<Violation> {

@@ -71,13 +71,13 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls-pemfile", &["bus-tls", "bus-tests"]),
     ("rustls-webpki", &["bus-tls"]),
     ("tokio-rustls", &["bus-tests"]),
-    ("webpki", &[]),
     ("x509-parser", &["bus-tls", "bus-tests"]),
 ];
 
-/// A second crypto provider, OpenSSL, RSA in software, and the public's or the platform's trust store.
+/// A second crypto provider, OpenSSL, RSA in software, the forerunner of `rustls-webpki`, and the trust stores of the
+/// platform and of browsers.
 const BANNED: &[&str] =
-    &["ring", "openssl-sys", "native-tls", "rsa", "rustls-platform-verifier", "webpki-roots"];
+    &["ring", "openssl-sys", "native-tls", "rsa", "webpki", "rustls-platform-verifier", "webpki-roots"];
 
 /// The packages that stand in for those of the same name, and their versions, which lie above any that they replace.
 const TRUST_STORE: (&str, &str) = ("rustls-native-certs", "0.8.99");
@@ -140,8 +140,7 @@ pub fn doors(metadata: &Metadata) -> Vec<Violation> {
             if let Some((name, keepers)) = door
                 && !keepers.contains(&package.name.as_str())
             {
-                let keepers = if keepers.is_empty() { "none".to_owned() } else { keepers.join(", ") };
-                let what = format!("may not depend on {name}: only {keepers} may");
+                let what = format!("may not depend on {name}: only {} may", keepers.join(", "));
                 violations.push(Violation::new(&package.name, what));
             }
         }
@@ -209,6 +208,51 @@ mod tests {
 
     fn texts(violations: &[Violation]) -> Vec<String> {
         violations.iter().map(ToString::to_string).collect()
+    }
+
+    /// What cargo itself says of a workspace with these packages, each with the lines of its dependency tables.
+    fn real_graph(packages: &[(&str, &str)]) -> Metadata {
+        let root = tempfile::tempdir().unwrap();
+        let manifest = root.path().join("Cargo.toml");
+        std::fs::write(&manifest, "[workspace]\nresolver = '3'\nmembers = ['*']\n").unwrap();
+        for (name, tables) in packages {
+            let home = root.path().join(name);
+            std::fs::create_dir_all(home.join("src")).unwrap();
+            std::fs::write(home.join("src/lib.rs"), "").unwrap();
+            let package = format!("[package]\nname = '{name}'\nversion = '0.1.0'\nedition = '2024'\n{tables}\n");
+            std::fs::write(home.join("Cargo.toml"), package).unwrap();
+        }
+        Metadata::read(&Workspace::of(&manifest).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_broken_arrow_in_a_real_workspace_is_found() {
+        let metadata = real_graph(&[
+            ("bus-proto", "[dependencies]\npolicy = { package = 'bus-acl', path = '../bus-acl' }"),
+            ("bus-acl", ""),
+            ("bus-client", "[target.'cfg(unix)'.build-dependencies]\nbus-acl.path = '../bus-acl'"),
+            ("bus-natsd", "[dev-dependencies]\nbus-client.path = '../bus-client'"),
+            ("bus-tls", "[dev-dependencies]\nbus-natsd.path = '../bus-natsd'"),
+        ]);
+        let mut found = texts(&arrows(&metadata));
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "bus-proto: may not depend on bus-acl: the arrows of the design point down only",
+                "bus-tls: may not depend on bus-natsd: the arrows of the design point down only",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_second_door_in_a_real_workspace_is_found() {
+        let metadata = real_graph(&[
+            ("bus-natsd", "[dependencies]\nwebpki = { package = 'rustls-webpki', path = '../rustls-webpki' }"),
+            ("bus-tls", "[dependencies]\nrustls-webpki.path = '../rustls-webpki'"),
+            ("rustls-webpki", ""),
+        ]);
+        assert_eq!(texts(&doors(&metadata)), ["bus-natsd: may not depend on rustls-webpki: only bus-tls may"]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::tidy::metadata::Metadata;
 use crate::tidy::sources::Sources;
 use crate::workspace::Workspace;
 
+const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
+const SECURITY: &str = "SECURITY.md";
+
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -52,8 +55,11 @@ pub fn run(workspace: &Workspace) -> Result<bool> {
         ("the broker client is the one in third-party", graph::broker_client(&metadata)),
         ("banned crates are not built", graph::banned(workspace)?),
         ("every package inherits from the workspace", manifests::check(&sources)),
-        ("every requirement names a test that runs", documents::requirements(&sources)),
-        ("the tests that SECURITY.md names run", documents::named_tests(&sources, "SECURITY.md")),
+        ("every requirement names a test that exists and is not ignored", documents::requirements(&sources)),
+        (
+            "so does every test that the documents on architecture and security name",
+            [ARCHITECTURE, SECURITY].map(|path| documents::named_tests(&sources, path)).concat(),
+        ),
         ("links between documents lead somewhere", documents::links(&sources)),
         ("no file names this machine or a registry's host, or leaves work open", sources::forbidden_words(&sources)),
         ("product files are short enough to read", sources::long_files(&sources)),

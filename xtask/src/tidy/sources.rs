@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn what_follows_a_test_module_or_an_item_for_tests_is_product_code() {
-        let text = "#[cfg(test)]\nuse a::B;\nfn f() {}\n\n#[cfg(test)]\nmod tests {\n    fn t() {\n    }\n}\nfn g() {}\n";
+        let text =
+            "#[cfg(test)]\nuse a::B;\nfn f() {}\n\n#[cfg(test)]\nmod tests {\n    fn t() {\n    }\n}\nfn g() {}\n";
         let source = Source { path: "crates/a/src/lib.rs".to_owned(), text: text.to_owned() };
         let numbers: Vec<usize> = source.product_lines().map(|(number, _)| number).collect();
         assert_eq!(numbers, [1, 2, 3, 4, 5, 10]);
