@@ -314,23 +314,19 @@ impl Inner {
     }
 
     async fn refresh_identity(&self) -> Result<Refresh, bus_tls::TlsError> {
-        let identity = self.identity.clone();
-        let refreshed = tokio::task::spawn_blocking(move || identity.refresh()).await;
-        let refresh = match refreshed {
-            Ok(Ok(refresh)) => refresh,
-            Ok(Err(error)) => {
-                self.shared.emit(BusEvent::RotationFailed { reason: error.to_string() });
-                return Err(error);
-            }
-            // The runtime is shutting down; the next check, if there is one, will see the same files.
-            Err(_) => return Ok(Refresh::Unchanged),
-        };
-        if refresh == Refresh::Rotated {
+        let (identity, before) = (self.identity.clone(), self.identity.generation());
+        // An error means that the runtime is shutting down; the next check, if there is one, will see the same files.
+        let refreshed = tokio::task::spawn_blocking(move || identity.refresh()).await.unwrap_or(Ok(Refresh::Unchanged));
+        if let Err(error) = &refreshed {
+            self.shared.emit(BusEvent::RotationFailed { reason: error.to_string() });
+        }
+        // One file may be bad and another be in use already: a new revocation list, beside a certificate that expired.
+        if self.identity.generation() != before {
             self.shared.emit(BusEvent::IdentityRotated);
             // Fails only when the connection's task is gone, and then there is nothing to reconnect.
             let _ = self.nats.force_reconnect().await;
         }
-        Ok(refresh)
+        refreshed
     }
 }
 

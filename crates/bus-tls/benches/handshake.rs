@@ -50,7 +50,7 @@ fn handshakes(criterion: &mut Criterion) {
     let broker = Profile::broker("n1".parse().unwrap(), ["localhost"]).unwrap();
     let agent = TlsIdentity::load(options(&agent)).unwrap();
     let broker = TlsIdentity::load_server(options(&broker)).unwrap();
-    let (client, server) = (agent.client_config(), broker.server_config().unwrap());
+    let (client, server) = (agent.client_config(), broker.server_config());
 
     let mut group = criterion.benchmark_group("tls");
     group.throughput(Throughput::Elements(1));

@@ -11,13 +11,13 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use crate::crl::RevocationLists;
 use crate::error::TlsError;
-use crate::identity::Shared;
 use crate::refusal;
 use crate::roots::Roots;
+use crate::rotation::Shared;
 
 /// TLS 1.3 only, no resumption (a resumed session would keep the certificates of the first), no key log.
 pub(crate) fn config(shared: &Arc<Shared>) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&shared.provider))
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(shared.provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| TlsError::Provider { reason: error.to_string() })?
         // Not a weaker verifier: it delegates to `WebPkiServerVerifier` and then demands more.
@@ -49,7 +49,7 @@ struct Resolver(Arc<Shared>);
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, _root_hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         // TLS 1.3 asks for our certificate before it shows the server's: this comes before `Verifier`.
-        Some(Arc::clone(&self.0.newest().certified_key))
+        Some(Arc::clone(&self.0.newest().own.certified_key))
     }
 
     fn has_certs(&self) -> bool {
@@ -98,11 +98,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.provider.signature_verification_algorithms;
+        let algorithms = &self.0.provider().signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.provider.signature_verification_algorithms.supported_schemes()
+        self.0.provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -35,12 +35,6 @@ pub enum TlsError {
         /// The variable.
         name: &'static str,
     },
-    /// A server configuration was asked of an identity that was loaded for clients.
-    #[error("`{path}` was loaded as a client identity; load it with `TlsIdentity::load_server` to accept connections")]
-    NotAServerIdentity {
-        /// The certificate file.
-        path: PathBuf,
-    },
     /// The crypto provider refused the protocol settings, which no input can cause.
     #[error("the crypto provider cannot do TLS 1.3: {reason}; report this as a defect")]
     Provider {
@@ -105,6 +99,20 @@ pub enum TlsError {
         mode: u32,
     },
 
+    /// A file of certificates that others may read also holds a private key.
+    #[error(
+        "{kind} `{path}` also holds a private key and can be read by others (mode {mode:04o}); \
+         remove the key from it, or run `chmod 600` on it"
+    )]
+    KeyAmongCertificates {
+        /// The file.
+        path: PathBuf,
+        /// The part that it plays.
+        kind: FileKind,
+        /// Its permission bits.
+        mode: u32,
+    },
+
     // PEM.
     /// The file is DER, the binary form.
     #[error("{kind} `{path}` is DER, not PEM; convert it: openssl {} -inform der -in <this file> -out <new file>", .kind.openssl())]
@@ -149,6 +157,14 @@ pub enum TlsError {
         path: PathBuf,
         /// The labels of the blocks in it.
         found: String,
+    },
+    /// The private key is in the form that OpenSSH uses.
+    #[error(
+        "private key file `{path}` is in OpenSSH's own form; convert a copy of it: ssh-keygen -p -m PKCS8 -f <copy>"
+    )]
+    OpenSshKey {
+        /// The private key file.
+        path: PathBuf,
     },
     /// The private key file holds more than one private key.
     #[error("private key file `{path}` holds {count} private keys; leave only the one that belongs to the certificate")]
@@ -371,6 +387,28 @@ pub enum TlsError {
         path: PathBuf,
         /// What is malformed.
         reason: String,
+    },
+    /// Two lists in the file bear the name of one authority, and neither replaces the other: they were signed with
+    /// different keys, cover different certificates, or have the same number and date.
+    #[error(
+        "revocation list file `{path}` holds different lists under the one name `{issuer}`; \
+         leave only the current list of each authority, and give each authority a name of its own"
+    )]
+    AmbiguousCrl {
+        /// The revocation list file.
+        path: PathBuf,
+        /// The name of the authority, escaped.
+        issuer: String,
+    },
+    /// The list in the file is older than the one of the same authority that is in use.
+    #[error(
+        "revocation list `{path}` is older than the one of `{issuer}` that is in use, which stays; fetch the current one"
+    )]
+    OlderCrl {
+        /// The revocation list file.
+        path: PathBuf,
+        /// The name of the authority, escaped.
+        issuer: String,
     },
 
     // The trust root.

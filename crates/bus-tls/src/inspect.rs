@@ -16,13 +16,13 @@ use crate::{files, leaf, pem};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateInfo {
-    /// The subject's distinguished name.
+    /// The subject's distinguished name, escaped.
     pub subject: String,
-    /// The issuer's distinguished name.
+    /// The issuer's distinguished name, escaped.
     pub issuer: String,
     /// The principal, when the certificate has exactly one well-formed SPIFFE identity of a component.
     pub principal: Option<Principal>,
-    /// All subject alternative names, each with its kind, e.g. `DNS:localhost`.
+    /// All subject alternative names, each with its kind and escaped, e.g. `DNS:localhost`.
     pub names: Vec<String>,
     /// The first second of its validity, in seconds since 1970-01-01 UTC.
     pub not_before: i64,
@@ -74,8 +74,8 @@ impl CertificateInfo {
             _ => None,
         };
         Ok(Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
+            subject: x509::printable(&certificate.subject().to_string()),
+            issuer: x509::printable(&certificate.issuer().to_string()),
             principal,
             names: names.iter().map(x509::printable_name).collect(),
             not_before: certificate.validity().not_before.timestamp(),

@@ -146,17 +146,17 @@ impl Judge<'_> {
 
 /// The rules for the certificate of a server that we connect to, after its chain and host name have been verified.
 ///
-/// A server needs no SPIFFE identity, because its host name tells which one it is; if it has one, it is of our domain.
+/// A server needs no SPIFFE identity, because its host name tells which one it is. If it has one, the rules are those
+/// for a server's own certificate, and it is of our domain.
 pub(crate) fn check_server(end_entity: &CertificateDer<'_>, trust_domain: &TrustDomain) -> Result<(), TlsError> {
     let origin = &Origin::Peer;
     let certificate = x509::parse(origin, end_entity)?;
+    x509::check_key(origin, &certificate)?;
     check_usages(origin, &certificate, Usage::Server)?;
-    for id in x509::names(origin, &certificate)?.iter().filter_map(spiffe_id) {
-        let principal: Principal =
-            id.parse().map_err(|reason| TlsError::MalformedIdentity { origin: origin.clone(), reason })?;
-        check_domain(origin, &principal, trust_domain)?;
+    if !x509::names(origin, &certificate)?.iter().any(|name| spiffe_id(name).is_some()) {
+        return Ok(());
     }
-    Ok(())
+    check_domain(origin, &identity(origin, &certificate, Usage::Server)?, trust_domain)
 }
 
 fn check_domain(origin: &Origin, principal: &Principal, expected: &TrustDomain) -> Result<(), TlsError> {

@@ -5,7 +5,8 @@
 //! trust in the deployment's own authorities alone, and rotation without a restart.
 //!
 //! * [`TlsOptions`]: where the files are, and what is demanded of them.
-//! * [`TlsIdentity`]: the checked credentials; [`TlsIdentity::client_config`], [`TlsIdentity::server_config`].
+//! * [`TlsIdentity`]: the checked credentials of a component that connects to others; [`TlsIdentity::client_config`].
+//! * [`TlsServerIdentity`]: those of a service that accepts connections; [`TlsServerIdentity::server_config`].
 //! * [`VerifiedLeaf`]: the proof that a certificate was verified, own or a peer's.
 //! * [`TlsError`]: what is wrong with a file, and what to do about it.
 //! * [`create_tls_config`], [`try_create_tls_config`]: the same from the environment, in one call.
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod credentials;
 mod crl;
 mod env;
 mod error;
@@ -35,12 +37,13 @@ pub mod pki;
 mod place;
 mod refusal;
 mod roots;
+mod rotation;
 mod server;
 mod x509;
 
 pub use env::{create_tls_config, try_create_tls_config};
 pub use error::TlsError;
-pub use identity::{Refresh, TlsIdentity};
+pub use identity::{TlsIdentity, TlsServerIdentity};
 pub use inspect::CertificateInfo;
 pub use leaf::VerifiedLeaf;
 pub use options::{
@@ -48,6 +51,7 @@ pub use options::{
     TRUST_DOMAIN_VARIABLE, TRUST_ROOT_VARIABLE, TlsOptions,
 };
 pub use place::{FileKind, Origin};
+pub use rotation::Refresh;
 pub use x509::KeyKind;
 
 /// The version of `rustls` whose configurations this crate makes.

@@ -11,6 +11,11 @@ use zeroize::Zeroizing;
 use crate::error::TlsError;
 use crate::place::FileKind;
 
+/// Whether a text also holds a private key.
+pub(crate) fn holds_private_key(bytes: &[u8]) -> bool {
+    lines(bytes).filter_map(label).any(|label| label.ends_with("PRIVATE KEY"))
+}
+
 /// The certificates in a file, at least one.
 pub(crate) fn certificates(
     path: &Path,
@@ -69,6 +74,9 @@ pub(crate) fn private_key(path: &Path, bytes: &[u8]) -> Result<Zeroizing<Private
     let encrypted_header = |line: &[u8]| line.starts_with(b"Proc-Type:") && contains(line, b"ENCRYPTED");
     if labels.iter().any(|label| label == "ENCRYPTED PRIVATE KEY") || lines(bytes).any(encrypted_header) {
         return Err(TlsError::EncryptedKey { path: path.into() });
+    }
+    if labels.iter().any(|label| label == "OPENSSH PRIVATE KEY") {
+        return Err(TlsError::OpenSshKey { path: path.into() });
     }
     let count = labels.iter().filter(|label| label.ends_with("PRIVATE KEY")).count();
     if count > 1 {

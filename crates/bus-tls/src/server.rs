@@ -11,12 +11,12 @@ use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 
 use crate::error::TlsError;
-use crate::identity::Shared;
 use crate::refusal;
+use crate::rotation::Shared;
 
 /// TLS 1.3 only, every client authenticated, no tickets and no stored sessions, no key log.
 pub(crate) fn config(shared: &Arc<Shared>) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&shared.provider))
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(shared.provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| TlsError::Provider { reason: error.to_string() })?
         .with_client_cert_verifier(Arc::new(Verifier(Arc::clone(shared))))
@@ -32,7 +32,7 @@ struct Resolver(Arc<Shared>);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.newest().certified_key))
+        Some(Arc::clone(&self.0.newest().own.certified_key))
     }
 }
 
@@ -59,7 +59,7 @@ impl ClientCertVerifier for Verifier {
         // The resolver has looked for changed files earlier in this handshake.
         let chain: Vec<CertificateDer<'_>> =
             std::iter::once(end_entity).chain(intermediates).map(|der| CertificateDer::from(der.as_ref())).collect();
-        self.0.current().verify_client(&self.0.provider, &chain, now).map_err(refusal::to_rustls)?;
+        self.0.current().verify_client(self.0.provider(), &chain, now).map_err(refusal::to_rustls)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -78,11 +78,11 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.provider.signature_verification_algorithms;
+        let algorithms = &self.0.provider().signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.provider.signature_verification_algorithms.supported_schemes()
+        self.0.provider().signature_verification_algorithms.supported_schemes()
     }
 }

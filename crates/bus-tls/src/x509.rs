@@ -37,7 +37,7 @@ pub(crate) fn names<'a>(
 
 /// A name for people, with its kind; its text is escaped.
 pub(crate) fn printable_name(name: &GeneralName<'_>) -> String {
-    let escaped = |kind: &str, text: &str| format!("{kind}:{}", text.escape_default().take(200).collect::<String>());
+    let escaped = |kind: &str, text: &str| format!("{kind}:{}", printable(text));
     match name {
         GeneralName::URI(uri) => escaped("URI", uri),
         GeneralName::DNSName(host) => escaped("DNS", host),
@@ -50,6 +50,11 @@ pub(crate) fn printable_name(name: &GeneralName<'_>) -> String {
         GeneralName::RegisteredID(id) => format!("id:{id}"),
         _ => "of an unknown kind".to_owned(),
     }
+}
+
+/// Text of a certificate for people: escaped, so that it cannot command a terminal, and of bounded length.
+pub(crate) fn printable(text: &str) -> String {
+    text.escape_default().take(200).collect()
 }
 
 fn ip_address(bytes: &[u8]) -> Option<IpAddr> {

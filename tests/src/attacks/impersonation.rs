@@ -17,8 +17,8 @@ use crate::deployment::{Deployment, pinned_server};
 
 const VICTIM: &str = "agent/agent-01";
 
-/// The rogue CA bears the true one's name, so what fails is its signature.
-const UNKNOWN_AUTHORITY: &str = "BadSignature";
+/// The rogue CA bears another name. One that bears the true one's is refused as well: the suite of `bus-tls` tries it.
+const UNKNOWN_AUTHORITY: &str = "UnknownIssuer";
 
 /// A real nats-server that presents this certificate, and admits whom the deployment's own server admits.
 fn rogue_server(deployment: &Deployment, files: &IssuedFiles) -> Result<NatsServer> {

@@ -12,9 +12,10 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::list::Announced;
 use super::record::{Entry, Record};
-use super::write::{self, Readable};
-use super::{Issued, KeyAlgorithm, PkiError, Profile};
+use super::write::{self, Prepared, Readable};
+use super::{Issued, KeyAlgorithm, PkiError, Profile, random};
 use crate::error::TlsError;
 use crate::place::{FileKind, Origin};
 use crate::roots::{self, Roots};
@@ -62,23 +63,30 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`PkiError::AlreadyExists`] when one of its files exists; [`PkiError::Io`] when writing fails.
+    /// [`PkiError::AlreadyExists`] when there is an authority; [`PkiError::Incomplete`] when some of its files are there
+    /// without its certificate; [`PkiError::Io`] when writing fails.
     pub fn create(dir: impl Into<PathBuf>, trust_domain: TrustDomain, options: &CaOptions) -> Result<Self, PkiError> {
         let dir = dir.into();
         std::fs::create_dir_all(&dir).map_err(write::failed(&dir, "made"))?;
-        for name in [CERTIFICATE_FILE, KEY_FILE, CRL_FILE, RECORD_FILE] {
-            let path = dir.join(name);
-            if path.exists() {
-                return Err(PkiError::AlreadyExists { path });
-            }
+        let [certificate_path, others @ ..] =
+            [CERTIFICATE_FILE, RECORD_FILE, KEY_FILE, CRL_FILE].map(|name| dir.join(name));
+        if certificate_path.exists() {
+            return Err(PkiError::AlreadyExists { path: certificate_path });
+        }
+        if let Some(found) = others.into_iter().find(|path| path.exists()) {
+            return Err(PkiError::Incomplete { found, missing: certificate_path });
         }
         let key = Zeroizing::new(options.key_algorithm.generate()?);
         let now = x509::seconds(UnixTime::now());
         let not_after = now + i64::from(options.lifetime_days) * DAY_SECS.cast_signed();
         let certificate = authority_params(&trust_domain, now - 300, not_after)?.self_signed(&*key)?;
         let key_pem = Zeroizing::new(key.serialize_pem());
-        write::create(&dir.join(KEY_FILE), key_pem.as_bytes(), Readable::ByOwner)?;
-        write::create(&dir.join(CERTIFICATE_FILE), certificate.pem().as_bytes(), Readable::ByAll)?;
+        let prepared_key = Prepared::new(&dir.join(KEY_FILE), key_pem.as_bytes(), Readable::ByOwner)?;
+        let prepared = Prepared::new(&certificate_path, certificate.pem().as_bytes(), Readable::ByAll)?;
+        // The certificate is last: where it stands, the others do, but for the list, which can be made again.
+        Record::create(&dir.join(RECORD_FILE))?;
+        prepared_key.create()?;
+        prepared.create()?;
         let certificate = certificate.into();
         let authority = Self { dir, trust_domain, certificate, not_after, key, crl_lifetime: DEFAULT_CRL_LIFETIME };
         authority.renew_crl()?;
@@ -89,14 +97,20 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`PkiError::NoAuthority`] when the directory holds none; [`PkiError::File`] when its certificate or key is wrong;
+    /// [`PkiError::NoAuthority`] when the directory holds none; [`PkiError::Incomplete`] or [`PkiError::MissingRecord`]
+    /// when one of its files is missing; [`PkiError::DamagedRecord`]; [`PkiError::File`] when its certificate or key is wrong;
     /// [`PkiError::NoTrustDomain`] when its certificate was made elsewhere and names none.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, PkiError> {
         let dir = dir.into();
         let (path, key_path) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
         if !path.exists() {
-            return Err(PkiError::NoAuthority { path: dir });
+            let found = [KEY_FILE, RECORD_FILE].map(|name| dir.join(name)).into_iter().find(|path| path.exists());
+            return Err(match found {
+                Some(found) => PkiError::Incomplete { found, missing: path },
+                None => PkiError::NoAuthority { path: dir },
+            });
         }
+        Record::read(&dir.join(RECORD_FILE))?;
         // Checks that it is an authority's certificate, and valid.
         Roots::load(&path, None, UnixTime::now())?;
         let contents = files::read(&path, FileKind::TrustRoot)?;
@@ -198,7 +212,7 @@ impl Authority {
     ///
     /// When the record cannot be read.
     pub fn issued(&self) -> Result<Vec<Entry>, PkiError> {
-        Ok(self.record()?.into_entries())
+        Ok(Record::read(&self.dir.join(RECORD_FILE))?.into_entries())
     }
 
     /// Revokes one certificate and writes a new revocation list. Revoking it again only renews the list.
@@ -207,7 +221,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`PkiError::UnknownSerial`] when it was not issued here; [`PkiError::Io`] when writing fails.
+    /// [`PkiError::UnknownSerial`] when it was not issued here; otherwise as [`Authority::renew_crl`].
     pub fn revoke_serial(&self, serial: &str) -> Result<Entry, PkiError> {
         let serial = serial.replace(':', "").to_ascii_lowercase();
         let mut revoked = self.revoke(|entry| entry.serial == serial)?;
@@ -218,7 +232,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`PkiError::UnknownPrincipal`] when it has none; [`PkiError::Io`] when writing fails.
+    /// [`PkiError::UnknownPrincipal`] when it has none; otherwise as [`Authority::renew_crl`].
     pub fn revoke_principal(&self, principal: &Principal) -> Result<Vec<Entry>, PkiError> {
         let revoked = self.revoke(|entry| entry.principal == *principal)?;
         if revoked.is_empty() {
@@ -231,7 +245,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`PkiError::Io`] when writing fails.
+    /// [`PkiError::LostRevocation`] when the old one revokes what the record does not; [`PkiError::Io`] when writing
+    /// fails.
     pub fn renew_crl(&self) -> Result<(), PkiError> {
         self.write_crl(&mut self.record()?)
     }
@@ -254,7 +269,12 @@ impl Authority {
         let now = x509::seconds(UnixTime::now());
         let lifetime = i64::try_from(self.crl_lifetime.as_secs()).map_err(|_| PkiError::BadValidity)?;
         let next = now.checked_add(lifetime).ok_or(PkiError::BadValidity)?;
-        let number = record.next_list(now)?;
+        let path = self.crl_path();
+        let last = Announced::read(&path, &self.certificate);
+        if let Some(serial) = last.serials.into_iter().find(|serial| !record.revokes(serial)) {
+            return Err(PkiError::LostRevocation { list: path, record: self.dir.join(RECORD_FILE), serial });
+        }
+        let number = record.next_list(last.number, now)?;
         let revoked = record.entries().iter().filter_map(|entry| Some((entry, entry.revoked_at?)));
         let params = CertificateRevocationListParams {
             this_update: date_time(now)?,
@@ -265,7 +285,7 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = params.signed_by(&self.issuer()?)?;
-        write::replace(&self.crl_path(), list.pem()?.as_bytes(), Readable::ByAll)
+        Prepared::new(&path, list.pem()?.as_bytes(), Readable::ByAll)?.replace()
     }
 
     fn issuer(&self) -> Result<Issuer<'_, &KeyPair>, PkiError> {
@@ -298,7 +318,11 @@ fn authority_params(
     params.not_before = date_time(not_before)?;
     params.not_after = date_time(not_after)?;
     params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
-    params.distinguished_name = common_name(&format!("{trust_domain} authority"));
+    // Each authority has a name of its own: certificates and revocation lists name their authority by it, and one may
+    // follow another within a trust domain.
+    let suffix = random::<4>()?;
+    let domain: String = trust_domain.to_string().chars().take(45).collect();
+    params.distinguished_name = common_name(&format!("{domain} authority {}", x509::hex(&suffix)));
     params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -339,11 +363,7 @@ fn from_hex(text: &str) -> Vec<u8> {
 
 /// A serial number of 16 bytes, 126 of its bits random: it cannot be guessed, is positive, and has no leading zero.
 fn random_serial() -> Result<[u8; 16], PkiError> {
-    let mut serial = [0; 16];
-    rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut serial)
-        .map_err(|_| PkiError::Crypto { reason: "no randomness".to_owned() })?;
+    let mut serial: [u8; 16] = random()?;
     serial[0] = serial[0] & 0x3f | 0x40;
     Ok(serial)
 }

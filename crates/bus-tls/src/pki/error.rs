@@ -16,6 +16,27 @@ pub enum PkiError {
         /// The file.
         path: PathBuf,
     },
+    /// The files in the place of a new certificate and its key are not those of the same principal.
+    #[error(
+        "`{path}` does not belong to a certificate of {principal} and is not overwritten; choose another directory"
+    )]
+    NotReplaced {
+        /// The file.
+        path: PathBuf,
+        /// For whom the new certificate was issued.
+        principal: Principal,
+    },
+    /// The directory holds some of an authority's files, but not its certificate.
+    #[error(
+        "`{found}` is there, but `{missing}` is not; restore it from a backup, or, if `bus pki init` was interrupted \
+         before it had made the authority, remove what it left and run it again"
+    )]
+    Incomplete {
+        /// A file that is there.
+        found: PathBuf,
+        /// The certificate.
+        missing: PathBuf,
+    },
     /// The directory holds no authority.
     #[error("`{path}` holds no certificate authority; make one with `bus pki init`")]
     NoAuthority {
@@ -40,6 +61,25 @@ pub enum PkiError {
         action: &'static str,
         /// What the operating system said.
         reason: std::io::Error,
+    },
+    /// The record of issued certificates is missing.
+    #[error("`{path}` is missing; restore it from a backup: without it, revocations would be lost")]
+    MissingRecord {
+        /// The record.
+        path: PathBuf,
+    },
+    /// The record does not know of a revocation that the authority has announced.
+    #[error(
+        "`{list}` revokes serial {serial}, which `{record}` does not; restore the record from a newer backup: \
+         a list made from this one would take the revocation back"
+    )]
+    LostRevocation {
+        /// The revocation list.
+        list: PathBuf,
+        /// The record.
+        record: PathBuf,
+        /// The serial number, in hexadecimal.
+        serial: String,
     },
     /// The record of issued certificates is damaged.
     #[error("line {line} of `{path}` is damaged; restore the file from a backup")]
@@ -75,7 +115,9 @@ pub enum PkiError {
         ends: String,
     },
     /// No certificate with this serial number was issued.
-    #[error("no certificate with serial {serial} was issued by this authority; list them with `bus pki inspect`")]
+    #[error(
+        "no certificate with serial {serial} was issued by this authority; see those that were with `bus pki list`"
+    )]
     UnknownSerial {
         /// The serial number, escaped.
         serial: String,

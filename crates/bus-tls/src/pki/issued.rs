@@ -7,7 +7,8 @@ use bus_proto::Principal;
 use zeroize::Zeroizing;
 
 use super::PkiError;
-use super::write::{self, Readable};
+use super::write::{self, Prepared, Readable};
+use crate::inspect::CertificateInfo;
 
 /// A certificate that was just issued, and its private key, which exists nowhere else until it is written.
 pub struct Issued {
@@ -61,12 +62,15 @@ impl Issued {
 
     /// Writes `<component>.crt` and `<component>.key` into a directory, which is made if need be.
     ///
-    /// The key is readable by its owner alone from its first byte on. With `overwrite`, each file is replaced in one
-    /// step, as a running program that follows rotation needs.
+    /// The key is readable by its owner alone from its first byte on. With `overwrite`, a former certificate of the same
+    /// principal and its key are replaced, each in one step, as a running program that follows rotation needs. Between
+    /// the two steps the new key stands beside the old certificate: such a program goes on with what it has until both
+    /// are there. A lock in the directory keeps several writers apart.
     ///
     /// # Errors
     ///
-    /// [`PkiError::AlreadyExists`] when one of the files exists and `overwrite` is false; nothing is written then.
+    /// [`PkiError::AlreadyExists`] when one of the files exists and `overwrite` is false, [`PkiError::NotReplaced`] when
+    /// they exist and are not a certificate of the same principal and its key; nothing is written then.
     /// [`PkiError::Io`] when writing fails.
     pub fn write(&self, dir: impl AsRef<Path>, overwrite: bool) -> Result<IssuedFiles, PkiError> {
         let dir = dir.as_ref();
@@ -76,17 +80,33 @@ impl Issued {
             certificate: dir.join(format!("{component}.crt")),
             key: dir.join(format!("{component}.key")),
         };
+        let _lock = write::lock(dir)?;
+        if let Some(path) = [&files.certificate, &files.key].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+            if !overwrite {
+                return Err(PkiError::AlreadyExists { path: path.clone() });
+            }
+            if !self.may_replace(&files.certificate) {
+                return Err(PkiError::NotReplaced { path: path.clone(), principal: self.principal.clone() });
+            }
+        }
+        let key = Prepared::new(&files.key, self.key_pem.as_bytes(), Readable::ByOwner)?;
+        let certificate = Prepared::new(&files.certificate, self.certificate_pem.as_bytes(), Readable::ByAll)?;
         if overwrite {
-            write::replace(&files.key, self.key_pem.as_bytes(), Readable::ByOwner)?;
-            write::replace(&files.certificate, self.certificate_pem.as_bytes(), Readable::ByAll)?;
-            return Ok(files);
+            key.replace()?;
+            certificate.replace()?;
+        } else {
+            // A certificate without its key, if this is interrupted here, may be overwritten; a key without may not.
+            certificate.create()?;
+            key.create()?;
         }
-        if let Some(path) = [&files.certificate, &files.key].into_iter().find(|path| path.exists()) {
-            return Err(PkiError::AlreadyExists { path: path.clone() });
-        }
-        write::create(&files.key, self.key_pem.as_bytes(), Readable::ByOwner)?;
-        write::create(&files.certificate, self.certificate_pem.as_bytes(), Readable::ByAll)?;
         Ok(files)
+    }
+
+    /// Whether a file holds a former certificate of the same principal, and not, say, that of the authority.
+    fn may_replace(&self, certificate: &Path) -> bool {
+        CertificateInfo::read(certificate).is_ok_and(|former| {
+            former.first().is_some_and(|former| !former.is_ca && former.principal.as_ref() == Some(&self.principal))
+        })
     }
 }
 

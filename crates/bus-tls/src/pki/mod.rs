@@ -7,7 +7,9 @@
 //! | `ca.crt` | the authority's certificate, which everybody gets as the trust root |
 //! | `ca.key` | its private key, readable by its owner alone |
 //! | `crl.pem` | the current revocation list |
-//! | `record.tsv` | what was issued and revoked, one line each, only ever appended to |
+//! | `record.tsv` | what was issued and revoked, one line each, only ever appended to; readable by its owner alone |
+//!
+//! All four belong into its backup.
 //!
 //! It serves deployments that have no other authority, and tests. It keeps its key in a file, answers no network
 //! requests, and its revocation list has to be brought to those who check it.
@@ -31,6 +33,7 @@
 mod authority;
 mod error;
 mod issued;
+mod list;
 mod profile;
 mod record;
 mod write;
@@ -40,3 +43,13 @@ pub use error::PkiError;
 pub use issued::{Issued, IssuedFiles};
 pub use profile::{DEFAULT_LIFETIME, KeyAlgorithm, Profile, RESERVED_ROLES};
 pub use record::Entry;
+
+/// Bytes that nobody can guess.
+fn random<const N: usize>() -> Result<[u8; N], PkiError> {
+    let mut bytes = [0; N];
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| PkiError::Crypto { reason: "no randomness".to_owned() })?;
+    Ok(bytes)
+}

@@ -88,8 +88,11 @@ impl Profile {
         Ok(Self::new(role, component, Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth]))
     }
 
-    /// A service of ours that accepts connections, under a role of its own choice: extended key usages serverAuth and
-    /// clientAuth, with these host names and IP addresses beside the identity.
+    /// A service of ours that accepts connections, under a role of its own choice: extended key usage serverAuth alone,
+    /// with these host names and IP addresses beside the identity.
+    ///
+    /// It cannot connect to others with it, which could take it for somebody else by those names: for that it needs a
+    /// [`Profile::component`].
     ///
     /// # Errors
     ///
@@ -103,7 +106,8 @@ impl Profile {
         if RESERVED_ROLES.contains(&role.as_str()) {
             return Err(PkiError::ReservedRole { role });
         }
-        Self::server(role, component, names)
+        let names = server_names(names)?;
+        Ok(Self::new(role, component, names, vec![ExtendedKeyUsagePurpose::ServerAuth]))
     }
 
     /// A broker, identity `spiffe://<trust-domain>/broker/<component>`, with its host names and IP addresses.
@@ -114,7 +118,7 @@ impl Profile {
     ///
     /// [`PkiError::BadServerName`] for a name that is neither a host name nor an IP address.
     pub fn broker<N: AsRef<str>>(component: ComponentId, names: impl IntoIterator<Item = N>) -> Result<Self, PkiError> {
-        Self::server(reserved("broker")?, component, names)
+        Self::infrastructure("broker", component, names)
     }
 
     /// A relay that is hosted by somebody else: as [`Profile::broker`], with the role `relay`.
@@ -123,17 +127,17 @@ impl Profile {
     ///
     /// As [`Profile::broker`].
     pub fn relay<N: AsRef<str>>(component: ComponentId, names: impl IntoIterator<Item = N>) -> Result<Self, PkiError> {
-        Self::server(reserved("relay")?, component, names)
+        Self::infrastructure("relay", component, names)
     }
 
-    fn server<N: AsRef<str>>(
-        role: Role,
+    fn infrastructure<N: AsRef<str>>(
+        role: &str,
         component: ComponentId,
         names: impl IntoIterator<Item = N>,
     ) -> Result<Self, PkiError> {
-        let names = names.into_iter().map(|name| server_name(name.as_ref())).collect::<Result<_, _>>()?;
+        let role = Role::new(role).map_err(|error| PkiError::Crypto { reason: error.to_string() })?;
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        Ok(Self::new(role, component, names, usages))
+        Ok(Self::new(role, component, server_names(names)?, usages))
     }
 
     fn new(
@@ -194,8 +198,8 @@ impl Profile {
     }
 }
 
-fn reserved(role: &str) -> Result<Role, PkiError> {
-    Role::new(role).map_err(|error| PkiError::Crypto { reason: error.to_string() })
+fn server_names<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Vec<SanType>, PkiError> {
+    names.into_iter().map(|name| server_name(name.as_ref())).collect()
 }
 
 fn server_name(name: &str) -> Result<SanType, PkiError> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use bus_tls::{CertificateInfo, KeyKind, TlsError, TlsIdentity};
+use bus_tls::{CertificateInfo, KeyKind, TlsIdentity};
 use rcgen::{KeyPair, RsaKeySize};
 
 use crate::bench::{AGENT, Bench, Ca, component, now};
@@ -109,14 +109,6 @@ fn symlinked_directories_as_kubernetes_mounts_them_are_accepted() {
     }
     symlink("..2026_01_01", bench.path("..data")).unwrap();
     bench.identity();
-}
-
-#[test]
-fn a_client_identity_gives_no_server_configuration() {
-    let bench = Bench::new();
-    let error = bench.identity().server_config().unwrap_err();
-    assert!(matches!(error, TlsError::NotAServerIdentity { .. }));
-    bench.check_message(&error, "agent.crt", "load_server");
 }
 
 #[test]

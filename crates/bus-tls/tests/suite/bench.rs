@@ -12,7 +12,7 @@ use rcgen::{
     SanType, SerialNumber,
 };
 use tempfile::TempDir;
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, Time};
 
 pub const AGENT: &str = "spiffe://ransomeye.test/agent/agent-01";
 
@@ -56,6 +56,10 @@ impl Ca {
     }
 
     pub fn crl(&self, revoked: &[u64], valid_days: i64) -> String {
+        self.numbered_crl(1, revoked, valid_days)
+    }
+
+    pub fn numbered_crl(&self, number: u64, revoked: &[u64], valid_days: i64) -> String {
         let now = OffsetDateTime::now_utc();
         let entry = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -64,9 +68,9 @@ impl Ca {
             invalidity_date: None,
         };
         CertificateRevocationListParams {
-            this_update: now - Duration::days(30),
+            this_update: now.replace_time(Time::MIDNIGHT) - Duration::days(30),
             next_update: now + Duration::days(valid_days),
-            crl_number: SerialNumber::from(1),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked.iter().map(entry).collect(),
             key_identifier_method: KeyIdMethod::Sha256,

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bus_tls::{FileKind, KeyPermissions, TlsError, TlsIdentity};
 use rcgen::KeyPair;
@@ -75,6 +78,43 @@ fn a_device_is_refused_without_reading_it() {
     fs::remove_file(bench.path("agent.crt")).unwrap();
     symlink("/dev/zero", bench.path("agent.crt")).unwrap();
     assert_refused!(bench, TlsError::Unreadable { .. }, "agent.crt", "not a regular file");
+}
+
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_a_writer() {
+    let bench = Bench::new();
+    fs::remove_file(bench.path("agent.crt")).unwrap();
+    make_pipe(&bench.path("agent.crt"));
+    assert_refused!(bench, TlsError::Unreadable { .. }, "agent.crt", "not a regular file");
+}
+
+#[test]
+fn a_pipe_that_takes_a_files_place_at_any_moment_is_not_waited_for() {
+    let bench = Bench::new();
+    let (certificate, pipe, spare) = (bench.path("agent.crt"), bench.path("pipe"), bench.path("spare"));
+    fs::copy(&certificate, &spare).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                make_pipe(&pipe);
+                fs::rename(&pipe, &certificate).unwrap();
+                fs::copy(&spare, bench.path("copy")).unwrap();
+                fs::rename(bench.path("copy"), &certificate).unwrap();
+            }
+        });
+        for _ in 0..500 {
+            match bench.load() {
+                Ok(_) | Err(TlsError::Unreadable { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
@@ -208,6 +248,26 @@ fn a_key_that_others_can_read_is_refused() {
         fs::set_permissions(bench.path("agent.key"), fs::Permissions::from_mode(mode)).unwrap();
         assert_refused!(bench, TlsError::ExposedKey { .. }, "agent.key", "chmod 600");
     }
+}
+
+#[test]
+fn a_key_among_certificates_that_others_can_read_is_refused() {
+    for file in ["agent.crt", "ca.crt"] {
+        let bench = Bench::new();
+        let both =
+            fs::read_to_string(bench.path(file)).unwrap() + &fs::read_to_string(bench.path("agent.key")).unwrap();
+        bench.write(file, both);
+        bench.load().unwrap();
+        fs::set_permissions(bench.path(file), fs::Permissions::from_mode(0o644)).unwrap();
+        assert_refused!(bench, TlsError::KeyAmongCertificates { .. }, file, "remove the key from it");
+    }
+}
+
+#[test]
+fn an_openssh_key_is_refused_and_its_conversion_is_told() {
+    let bench = Bench::new();
+    bench.write("agent.key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
+    assert_refused!(bench, TlsError::OpenSshKey { .. }, "agent.key", "ssh-keygen -p -m PKCS8");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bus_tls::{TlsError, TlsIdentity};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
+use bus_tls::{TlsError, TlsIdentity, TlsServerIdentity};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -90,7 +90,7 @@ pub struct Deployment {
     pub agent: Bench,
     pub broker: Bench,
     pub client: TlsIdentity,
-    pub server: TlsIdentity,
+    pub server: TlsServerIdentity,
 }
 
 impl Deployment {
@@ -106,7 +106,7 @@ impl Deployment {
     }
 
     pub fn connect(&self) -> Result<Connected, Failed> {
-        connect(&self.client.client_config(), &self.server.server_config().unwrap(), "localhost")
+        connect(&self.client.client_config(), &self.server.server_config(), "localhost")
     }
 }
 
@@ -203,7 +203,7 @@ fn the_post_quantum_hybrid_group_is_preferred() {
 #[test]
 fn no_session_is_resumed_with_our_server() {
     let deployment = Deployment::new();
-    let server = deployment.server.server_config().unwrap();
+    let server = deployment.server.server_config();
     assert_eq!(server.send_tls13_tickets, 0);
     assert!(!server.session_storage.can_cache() && !server.ticketer.enabled());
     let client = foreign_client(&deployment.agent.ca, Some((&deployment.agent.ca, &component(AGENT))), TLS13);
@@ -230,7 +230,7 @@ fn no_session_is_resumed_by_our_client() {
 fn a_tls_1_2_client_is_refused() {
     let deployment = Deployment::new();
     let client = foreign_client(&deployment.agent.ca, Some((&deployment.agent.ca, &component(AGENT))), TLS12);
-    let failed = connect(&client, &deployment.server.server_config().unwrap(), "localhost").err().unwrap();
+    let failed = connect(&client, &deployment.server.server_config(), "localhost").err().unwrap();
     assert!(matches!(failed.server, Some(Error::PeerIncompatible(_))), "{failed:?}");
     assert_eq!(failed.client, Some(Error::AlertReceived(AlertDescription::ProtocolVersion)));
 }
@@ -262,7 +262,7 @@ fn a_server_of_another_authority_is_refused() {
 #[test]
 fn a_server_under_another_host_name_is_refused() {
     let deployment = Deployment::new();
-    let server = deployment.server.server_config().unwrap();
+    let server = deployment.server.server_config();
     let client = deployment.client.client_config();
     let error = client_refusal(&client, &server, "elsewhere.test");
     assert!(matches!(error, Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })), "{error:?}");
@@ -307,12 +307,54 @@ fn a_server_without_an_identity_is_known_by_its_host_name() {
 }
 
 #[test]
+fn a_server_whose_certificate_breaks_the_rules_of_identity_is_refused() {
+    type Expected = fn(&TlsError) -> bool;
+    let extra: Expected = |error| matches!(error, TlsError::ExtraName { .. });
+    let several: Expected = |error| matches!(error, TlsError::SeveralIdentities { .. });
+    let malformed: Expected = |error| matches!(error, TlsError::MalformedIdentity { .. });
+    let deployment = Deployment::new();
+    for (name, expected) in [
+        (uri("spiffe://ransomeye.test/broker/n2"), several),
+        (uri("https://ransomeye.test/"), extra),
+        (SanType::Rfc822Name("n1@ransomeye.test".try_into().unwrap()), extra),
+    ] {
+        let mut params = server(BROKER);
+        params.subject_alt_names.push(name);
+        let server = foreign_server(&deployment.agent.ca, &params, TLS13);
+        let error = client_refusal(&deployment.client.client_config(), &server, "localhost");
+        assert!(expected(reason(&error)), "{error:?}");
+    }
+    let server = foreign_server(&deployment.agent.ca, &server("spiffe://ransomeye.test/broker"), TLS13);
+    let error = client_refusal(&deployment.client.client_config(), &server, "localhost");
+    assert!(malformed(reason(&error)), "{error:?}");
+}
+
+#[test]
+fn a_server_with_a_key_of_another_kind_is_refused() {
+    let deployment = Deployment::new();
+    let mut params = server(BROKER);
+    for names in [params.subject_alt_names.clone(), vec![dns("localhost")]] {
+        params.subject_alt_names = names;
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+        let chain = vec![deployment.agent.ca.sign(&params, &key).der().clone()];
+        let server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .unwrap();
+        let error = client_refusal(&deployment.client.client_config(), &Arc::new(server), "localhost");
+        assert!(matches!(reason(&error), TlsError::UnsupportedKey { .. }), "{error:?}");
+    }
+}
+
+#[test]
 fn a_revoked_server_is_refused() {
     let deployment = Deployment::new();
     deployment.agent.write("crl.pem", deployment.agent.ca.crl(&[8], 7));
     let options = deployment.agent.options().crl(deployment.agent.path("crl.pem"));
     let client = TlsIdentity::load(options).unwrap().client_config();
-    let error = client_refusal(&client, &deployment.server.server_config().unwrap(), "localhost");
+    let error = client_refusal(&client, &deployment.server.server_config(), "localhost");
     assert_eq!(error, Error::InvalidCertificate(CertificateError::Revoked));
 }
 
@@ -320,7 +362,7 @@ fn a_revoked_server_is_refused() {
 fn a_client_without_a_certificate_is_refused() {
     let deployment = Deployment::new();
     let client = foreign_client(&deployment.agent.ca, None, TLS13);
-    let error = server_refusal(&client, &deployment.server.server_config().unwrap());
+    let error = server_refusal(&client, &deployment.server.server_config());
     assert_eq!(error, Error::NoCertificatesPresented);
 }
 
@@ -329,7 +371,7 @@ fn a_client_of_another_authority_is_refused() {
     let deployment = Deployment::new();
     let other = Ca::new("other authority");
     let client = foreign_client(&deployment.agent.ca, Some((&other, &component(AGENT))), TLS13);
-    let failed = connect(&client, &deployment.server.server_config().unwrap(), "localhost").err().unwrap();
+    let failed = connect(&client, &deployment.server.server_config(), "localhost").err().unwrap();
     assert_eq!(failed.server, Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)));
     assert_eq!(failed.client, Some(Error::AlertReceived(AlertDescription::UnknownCA)));
 }
@@ -340,7 +382,7 @@ fn an_expired_client_is_refused_and_told() {
     let mut params = component(AGENT);
     valid_from_to(&mut params, -20, -10);
     let client = foreign_client(&deployment.agent.ca, Some((&deployment.agent.ca, &params)), TLS13);
-    let failed = connect(&client, &deployment.server.server_config().unwrap(), "localhost").err().unwrap();
+    let failed = connect(&client, &deployment.server.server_config(), "localhost").err().unwrap();
     assert_eq!(failed.server, Some(Error::InvalidCertificate(CertificateError::Expired)));
     assert_eq!(failed.client, Some(Error::AlertReceived(AlertDescription::CertificateExpired)));
 }
@@ -350,7 +392,7 @@ fn a_revoked_client_is_refused_and_told() {
     let deployment = Deployment::new();
     deployment.broker.write("crl.pem", deployment.agent.ca.crl(&[7], 7));
     let options = deployment.broker.options().crl(deployment.broker.path("crl.pem"));
-    let server = TlsIdentity::load_server(options).unwrap().server_config().unwrap();
+    let server = TlsIdentity::load_server(options).unwrap().server_config();
     let failed = connect(&deployment.client.client_config(), &server, "localhost").err().unwrap();
     assert_eq!(failed.server, Some(Error::InvalidCertificate(CertificateError::Revoked)));
     assert_eq!(failed.client, Some(Error::AlertReceived(AlertDescription::CertificateRevoked)));
@@ -378,7 +420,7 @@ fn a_client_whose_certificate_breaks_the_rules_of_identity_is_refused() {
         ),
     ];
     let deployment = Deployment::new();
-    let server = deployment.server.server_config().unwrap();
+    let server = deployment.server.server_config();
     for (change, expected) in cases {
         let mut params = component(AGENT);
         change(&mut params);
@@ -397,5 +439,5 @@ fn a_peer_that_presents_nothing_is_not_verified() {
 fn tls_keys_are_not_logged() {
     let deployment = Deployment::new();
     assert!(!deployment.client.client_config().key_log.will_log("CLIENT_HANDSHAKE_TRAFFIC_SECRET"));
-    assert!(!deployment.server.server_config().unwrap().key_log.will_log("CLIENT_HANDSHAKE_TRAFFIC_SECRET"));
+    assert!(!deployment.server.server_config().key_log.will_log("CLIENT_HANDSHAKE_TRAFFIC_SECRET"));
 }

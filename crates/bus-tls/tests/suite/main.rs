@@ -11,6 +11,7 @@ mod environment;
 mod files;
 mod handshakes;
 mod pki;
+mod pki_files;
 mod revocation;
 mod rotation;
 mod trust_roots;

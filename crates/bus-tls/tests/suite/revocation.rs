@@ -61,3 +61,45 @@ fn every_authority_of_a_chain_needs_a_list() {
     bench.write("crl.pem", below.crl(&[], 7) + &bench.ca.crl(&[], 7));
     TlsIdentity::load(options).unwrap();
 }
+
+#[test]
+fn of_two_lists_of_one_authority_the_newer_counts() {
+    let bench = Bench::new();
+    let (older, newer) = (bench.ca.numbered_crl(1, &[], 7), bench.ca.numbered_crl(2, &[7], 7));
+    let options = bench.options().crl(bench.path("crl.pem"));
+    for both in [format!("{older}{newer}"), format!("{newer}{older}")] {
+        bench.write("crl.pem", both);
+        assert_refused!(bench, options.clone(), TlsError::Revoked { .. }, "agent.crt", "issue a new one");
+    }
+    let reinstated = bench.ca.numbered_crl(3, &[], 7);
+    bench.write("crl.pem", format!("{newer}{reinstated}{newer}"));
+    TlsIdentity::load(options).unwrap();
+}
+
+#[test]
+fn numbers_of_lists_are_compared_as_numbers() {
+    let bench = Bench::new();
+    bench.write("crl.pem", bench.ca.numbered_crl(9, &[], 7) + &bench.ca.numbered_crl(0x1_0000, &[7], 7));
+    let options = bench.options().crl(bench.path("crl.pem"));
+    assert_refused!(bench, options, TlsError::Revoked { .. }, "agent.crt", "issue a new one");
+}
+
+#[test]
+fn different_lists_of_one_number_and_date_are_refused_together() {
+    let bench = Bench::new();
+    let (one, other) = (bench.ca.crl(&[], 7), bench.ca.crl(&[7], 7));
+    let options = bench.options().crl(bench.path("crl.pem"));
+    bench.write("crl.pem", format!("{one}{other}"));
+    assert_refused!(bench, options.clone(), TlsError::AmbiguousCrl { .. }, "crl.pem", "leave only the current list");
+    // The same list twice is one.
+    bench.write("crl.pem", format!("{one}{one}"));
+    TlsIdentity::load(options).unwrap();
+}
+
+#[test]
+fn the_lists_of_two_authorities_of_one_name_are_refused_together() {
+    let bench = Bench::new();
+    bench.write("crl.pem", bench.ca.crl(&[], 7) + &Ca::new("test authority").numbered_crl(2, &[], 7));
+    let options = bench.options().crl(bench.path("crl.pem"));
+    assert_refused!(bench, options, TlsError::AmbiguousCrl { .. }, "crl.pem", "a name of its own");
+}

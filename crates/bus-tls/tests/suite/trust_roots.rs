@@ -68,6 +68,16 @@ fn an_expired_trust_root_beside_a_valid_one_is_left_out() {
 }
 
 #[test]
+fn a_trust_root_that_is_not_valid_yet_beside_a_valid_one_is_left_out() {
+    let bench = Bench::new();
+    let future = Ca::with("next authority", KeyPair::generate().unwrap(), |params| valid_from_to(params, 10, 20));
+    bench.write("ca.crt", future.certificate.pem() + &bench.ca.certificate.pem());
+    bench.load().unwrap();
+    bench.write("ca.crt", future.certificate.pem());
+    assert_refused!(bench, TlsError::NotYetValid { .. }, "ca.crt", "check this host's clock, or wait");
+}
+
+#[test]
 fn trust_roots_of_two_trust_domains_are_refused() {
     let bench = Bench::new();
     let other = Ca::with("other authority", KeyPair::generate().unwrap(), |params| {
