@@ -627,22 +627,25 @@ async fn draining_answers_the_command_at_hand() {
     timeout(PATIENCE, server.finished()).await.expect("an end");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flooded_subscription_hides_no_denial() {
-    let deployment = Deployment::start(&["core/core-01", "core/core-02", "agent/agent-01"]);
+/// Publishes telemetry as fast as it goes, until it is stopped.
+fn flood(agent: BusClient) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            agent.publish(load(1.0)).await.unwrap();
+        }
+    })
+}
+
+async fn denials_show_under_a_flood() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
     let options = deployment.options("core/core-01").subscription_capacity(10);
     let wide = Policy::from_toml(
         "version = 1\n[[rule]]\nrole = \"*\"\naction = \"publish\"\ntypes = \"*\"\nto = \"events\"\n\
          [[rule]]\nrole = \"*\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"events\"\n",
     );
     let core = BusClient::connect(options.policy(wide.unwrap())).await.unwrap();
-    let agent = deployment.connect("agent/agent-01").await;
     let unread = core.subscribe::<TelemetryEvent>().await.unwrap();
-    let flood = tokio::spawn(async move {
-        loop {
-            agent.publish(load(1.0)).await.unwrap();
-        }
-    });
+    let flood = flood(deployment.connect("agent/agent-01").await);
     for attempt in 0..30 {
         let published = core.publish(beat(attempt)).await;
         assert!(matches!(published, Err(PublishError::BrokerDenied { .. })), "{attempt}: {published:?}");
@@ -650,6 +653,142 @@ async fn a_flooded_subscription_hides_no_denial() {
     flood.abort();
     drop(unread);
     core.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flooded_subscription_hides_no_denial() {
+    denials_show_under_a_flood().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_flooded_subscription_hides_no_denial_on_one_thread() {
+    denials_show_under_a_flood().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_reader_that_keeps_up_misses_nothing() {
+    const MESSAGES: u64 = 100_000;
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let options = deployment.options("core/core-01").subscription_capacity(1_000_000).subscription_bytes(1 << 30);
+    let core = BusClient::connect(options).await.unwrap();
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
+    let publishing = tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            agent.publish(load(1.0)).await.unwrap();
+        }
+        agent.flush().await.unwrap();
+    });
+    for sequence in 1..=MESSAGES {
+        assert_eq!(next(&mut telemetry).await.unwrap().sequence(), sequence);
+    }
+    publishing.await.unwrap();
+    assert_eq!(telemetry.missed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_whose_stream_never_pauses_lets_timers_run() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
+    let flood = flood(deployment.connect("agent/agent-01").await);
+    // The flood ends only after the time limit struck: a stream that never yields would never let it.
+    let reading = timeout(Duration::from_millis(300), async { while telemetry.next().await.is_some() {} });
+    assert!(reading.await.is_err());
+    flood.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_denied_type_does_not_hold_up_the_others() {
+    let deployment = Deployment::start(&["agent/agent-01"]);
+    let agent = with_wider_policy(&deployment, "agent/agent-01").await;
+    agent.publish(load(1.0)).await.unwrap();
+    let denied = agent.clone();
+    let denied = tokio::spawn(async move {
+        for _ in 0..5 {
+            assert!(denied.publish(kill(1)).await.is_err());
+        }
+    });
+    // At one round trip each, this would take minutes.
+    for _ in 0..10_000 {
+        agent.publish(load(1.0)).await.unwrap();
+    }
+    denied.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drains_at_once_all_succeed_and_the_command_at_hand_is_answered() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let (begun, finish) = <(std::sync::Arc<_>, std::sync::Arc<_>)>::default();
+    let server =
+        agent.serve_commands(Slow(std::sync::Arc::clone(&begun), std::sync::Arc::clone(&finish))).await.unwrap();
+    let asking = tokio::spawn(async move { core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1)).await });
+    timeout(PATIENCE, begun.notified()).await.expect("the command arrives");
+    let (one, two, ()) = tokio::join!(agent.drain(), agent.drain(), async { finish.notify_one() });
+    one.unwrap();
+    two.unwrap();
+    assert!(asking.await.unwrap().is_ok());
+    timeout(PATIENCE, server.finished()).await.expect("an end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_takes_too_long_leaves_no_connection_behind() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let options = deployment.options("agent/agent-01").drain_timeout(Duration::from_millis(200));
+    let agent = BusClient::connect(options).await.unwrap();
+    let mut inbox = agent.subscribe_inbox::<CommandRequest>().await.unwrap();
+    let (begun, never) = <(std::sync::Arc<_>, std::sync::Arc<_>)>::default();
+    let _server = agent.serve_commands(Slow(std::sync::Arc::clone(&begun), never)).await.unwrap();
+    let asking = core.clone();
+    let asking =
+        tokio::spawn(async move { asking.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1)).await });
+    timeout(PATIENCE, begun.notified()).await.expect("the command arrives");
+    assert!(agent.drain().await.is_err());
+    assert!(next(&mut inbox).await.is_ok(), "what arrived before is read first");
+    assert!(timeout(PATIENCE, inbox.next()).await.expect("an end").is_none());
+    let gone = async {
+        let nobody = endpoint("agent/agent-01");
+        while !matches!(core.request::<CommandResult>(&nobody, kill(2)).await, Err(RequestError::NoResponders { .. })) {
+        }
+    };
+    timeout(PATIENCE * 2, gone).await.expect("the connection goes");
+    asking.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_with_short_limits_come_through_in_the_end() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let _server = agent.serve_commands(Obeys).await.unwrap();
+    let to = endpoint("agent/agent-01");
+    let comes_through = async {
+        // Less than the first request needs to subscribe to its answer.
+        while core.request_within::<CommandResult>(&to, kill(1), Duration::from_millis(20)).await.is_err() {}
+    };
+    timeout(PATIENCE, comes_through).await.expect("one of them");
+}
+
+struct PanicsAtOnce;
+
+impl CommandHandler for PanicsAtOnce {
+    fn handle(&self, command: Received<CommandRequest>) -> impl Future<Output = CommandResult> + Send {
+        assert!(command.payload().target_pid == 0, "a handler that fails before it begins");
+        std::future::ready(CommandResult::completed(""))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_before_it_begins_is_answered_too() {
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let _server = agent.serve_commands(PanicsAtOnce).await.unwrap();
+    let failed = core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1)).await;
+    assert!(matches!(failed, Err(RequestError::Peer(_))), "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

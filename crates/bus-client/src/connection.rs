@@ -26,8 +26,8 @@ use crate::verdict::Moment;
 
 /// A connection to the bus, as one component. Cheap to clone; all clones share the connection.
 ///
-/// While the connection is down, calls wait for it for at most the operation timeout and then fail: nothing is kept back
-/// to be sent later.
+/// While the connection is known to be down, calls wait for it for at most the operation timeout and then fail: nothing is
+/// kept back to be sent later. What was handed over just before the loss was noticed may be lost, or sent afterwards.
 ///
 /// Call [`BusClient::drain`] before the program ends: what was published but not yet sent is lost otherwise.
 ///
@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) bounds: Bounds,
     /// The command servers that a drain ends first.
     pub(crate) servers: Mutex<Vec<ServerControl>>,
+    draining: tokio::sync::Mutex<()>,
     drain_timeout: Duration,
     max_payload: usize,
     background: Mutex<Vec<AbortOnDrop>>,
@@ -144,6 +145,7 @@ impl BusClient {
             operation_timeout: options.operation_timeout,
             bounds: Bounds { messages: options.subscription_capacity, bytes: options.subscription_bytes },
             servers: Mutex::default(),
+            draining: tokio::sync::Mutex::default(),
             drain_timeout: options.drain_timeout,
             max_payload: options.max_payload,
             background: Mutex::default(),
@@ -219,13 +221,23 @@ impl BusClient {
         self.inner.max_payload()
     }
 
-    /// Waits until the broker has handled everything that was published before.
+    /// Waits until the broker has handled everything that was published before on this connection.
     ///
     /// # Errors
     ///
-    /// When it does not answer within the operation timeout, or the client is closed.
+    /// When the connection is down or goes down meanwhile, the broker does not answer within the operation timeout, or the
+    /// client is closed.
     pub async fn flush(&self) -> Result<(), PublishError> {
-        if self.inner.round_trip().await { Ok(()) } else { Err(self.inner.not_taken()) }
+        let inner = &self.inner;
+        inner.wait_until_up().await?;
+        let epoch = inner.shared.epoch();
+        if !inner.round_trip().await {
+            return Err(inner.not_taken());
+        }
+        if inner.shared.epoch() != epoch {
+            return Err(PublishError::Disconnected { timeout_ms: 0 });
+        }
+        Ok(())
     }
 
     /// Looks at the certificate files now, and reconnects when they were rotated. The client does so by itself from
@@ -246,16 +258,11 @@ impl BusClient {
     /// When that does not end within the drain timeout. The client is closed then, too.
     pub async fn drain(&self) -> Result<(), DrainError> {
         let inner = &self.inner;
-        if inner.shared.closed().is_some() {
-            return Ok(());
-        }
         let drained = timeout(inner.drain_timeout, inner.drain()).await;
-        inner.shared.park();
-        inner.shared.close(CloseReason::Drained);
         if drained.is_ok_and(|drained| drained) {
             return Ok(());
         }
-        inner.shared.verdicts.end_all();
+        inner.shared.end(CloseReason::Drained);
         Err(DrainError::TimedOut { timeout_ms: inner.drain_timeout.as_millis() })
     }
 }
@@ -275,6 +282,8 @@ impl Inner {
         timeout(self.operation_timeout, async {
             let sent = self.nats.publish_with_reply(self.probe_subject(), awaited.reply.clone(), Bytes::new()).await;
             if sent.is_err() {
+                // It fails only when the connection's task is gone.
+                self.shared.end(CloseReason::Ended);
                 return false;
             }
             awaited.arrived().await;
@@ -294,17 +303,26 @@ impl Inner {
         decided.is_ok_and(|decided| decided.is_ok_and(|status| *status == Status::Connected))
     }
 
+    /// Whether everything was handled, and the connection is closed.
     async fn drain(&self) -> bool {
-        let servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
+        // One after the other: who comes second finds it done.
+        let _turn = self.draining.lock().await;
+        if self.shared.closed().is_some() {
+            return true;
+        }
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        servers.iter().for_each(ServerControl::tell);
         for server in servers {
-            server.stop().await;
+            server.over().await;
         }
         if !self.is_up().await {
             return false;
         }
         // Everything that was published has been handled by the broker before the connection goes.
         let handled = self.round_trip().await;
+        self.shared.park();
         if self.nats.drain().await.is_err() {
+            self.shared.end(CloseReason::Ended);
             return false;
         }
         let mut status = self.shared.status.subscribe();
@@ -323,8 +341,9 @@ impl Inner {
         // One file may be bad and another be in use already: a new revocation list, beside a certificate that expired.
         if self.identity.generation() != before {
             self.shared.emit(BusEvent::IdentityRotated);
-            // Fails only when the connection's task is gone, and then there is nothing to reconnect.
-            let _ = self.nats.force_reconnect().await;
+            // It waits only while more than the connection takes is waiting, and fails only when the connection's task is
+            // gone: then the next handshake will do.
+            let _ = timeout(self.operation_timeout, self.nats.force_reconnect()).await;
         }
         refreshed
     }
@@ -338,7 +357,7 @@ async fn confirm_connections(inner: Weak<Inner>, shared: Arc<Shared>) {
             let Some(inner) = inner.upgrade() else { return };
             let epoch = shared.epoch();
             if shared.closed().is_some() {
-                // Given up, but an attempt that was under way succeeded: the connection must not live on.
+                // Closed, but the connection lives on: an attempt that was under way succeeded, or draining was cut short.
                 let _ = inner.nats.drain().await;
                 return;
             }

@@ -34,6 +34,8 @@ const MAX_CONCURRENT: usize = 16;
 /// ```
 pub trait CommandHandler: Send + Sync + 'static {
     /// Carries out one command. Its result is the answer; a panic is answered as an internal error.
+    ///
+    /// It must not wait for the client to drain: draining waits for it.
     fn handle(&self, command: Received<CommandRequest>) -> impl Future<Output = CommandResult> + Send;
 }
 
@@ -55,9 +57,13 @@ pub(crate) struct ServerControl {
 }
 
 impl ServerControl {
-    /// Has it take no further commands, and waits until those at hand are answered.
-    pub(crate) async fn stop(mut self) {
+    /// Has it take no further commands.
+    pub(crate) fn tell(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Waits until the commands at hand are answered.
+    pub(crate) async fn over(mut self) {
         // Ends when the server's task drops the other end.
         while self.stopped.changed().await.is_ok() {}
     }
@@ -70,7 +76,8 @@ impl ServerControl {
 impl CommandServer {
     /// Takes no further commands, and waits until those at hand are answered.
     pub async fn stop(self) {
-        self.control.stop().await;
+        self.control.tell();
+        self.control.over().await;
     }
 
     /// Waits until it has ended: because the client was drained, and every command at hand was answered, or because the
@@ -139,7 +146,8 @@ impl<H: CommandHandler> Server<H> {
 async fn answer<H: CommandHandler>(bus: &BusClient, handler: &H, command: Received<CommandRequest>) {
     let asked = command.clone();
     // The handler's own state is its own matter after a panic; nothing of ours is shared with it.
-    let sent = match AssertUnwindSafe(handler.handle(command)).catch_unwind().await {
+    let handled = AssertUnwindSafe(async { handler.handle(command).await }).catch_unwind().await;
+    let sent = match handled {
         Ok(result) => bus.reply(&asked, result).await,
         Err(_) => {
             tracing::error!(sender = %asked.sender(), "a command handler panicked");

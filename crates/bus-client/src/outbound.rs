@@ -28,21 +28,26 @@ pub(crate) struct Outlet {
 }
 
 /// That the broker was seen to accept one type, as events or into inboxes. It holds for one connection, and only until
-/// the broker denies anything.
+/// the broker denies one of its subjects.
 #[derive(Debug, Default)]
 struct Proof {
+    /// The connection on which it was given.
     epoch: AtomicU64,
+    /// The number of the latest denial, of anything, when it was given.
     moment: AtomicU64,
+    /// The number of the latest denial of one of its own subjects.
+    denied_at: Arc<AtomicU64>,
 }
 
 impl Proof {
-    fn holds(&self, epoch: u64, moment: Moment) -> bool {
-        self.epoch.load(Ordering::Acquire) == epoch && self.moment.load(Ordering::Acquire) == moment.0
+    fn holds(&self, epoch: u64) -> bool {
+        self.epoch.load(Ordering::Acquire) == epoch
+            && self.denied_at.load(Ordering::Acquire) <= self.moment.load(Ordering::Acquire)
     }
 
-    fn set(&self, epoch: u64, moment: Moment) {
-        self.epoch.store(epoch, Ordering::Release);
+    fn give(&self, epoch: u64, moment: Moment) {
         self.moment.store(moment.0, Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
     }
 }
 
@@ -66,8 +71,9 @@ impl Outlets {
         }
         let is_event = matches!(key.0, Destination::Events);
         let proof = Arc::clone(table.proofs.entry((is_event, key.1.clone())).or_default());
-        let outlet =
-            Arc::new(Outlet { subject: permit.subject(&inner.gate.root), sequence: tokio::sync::Mutex::new(0), proof });
+        let subject = permit.subject(&inner.gate.root);
+        inner.shared.verdicts.tell(&subject, &proof.denied_at);
+        let outlet = Arc::new(Outlet { subject, sequence: tokio::sync::Mutex::new(0), proof });
         table.outlets.insert(key, Arc::clone(&outlet));
         outlet
     }
@@ -133,11 +139,12 @@ impl Inner {
         let prepared = self.prepare(destination, message)?;
         self.wait_until_up().await?;
         let outlet = Arc::clone(&prepared.outlet);
-        let (moment, epoch) = (self.shared.verdicts.now(), self.shared.epoch());
-        self.hand_over(prepared, None, |_| {}).await?;
-        if outlet.proof.holds(epoch, moment) {
-            return Ok(());
+        let epoch = self.shared.epoch();
+        if outlet.proof.holds(epoch) {
+            return self.hand_over(prepared, None, |_| {}).await;
         }
+        let moment = self.shared.verdicts.now();
+        self.hand_over(prepared, None, |_| {}).await?;
         let answered = self.round_trip().await;
         if self.shared.verdicts.publish_denied(&outlet.subject, moment).await {
             return Err(PublishError::BrokerDenied { subject: outlet.subject.clone() });
@@ -145,7 +152,7 @@ impl Inner {
         if !answered {
             return Err(self.not_taken());
         }
-        outlet.proof.set(epoch, moment);
+        outlet.proof.give(epoch, moment);
         Ok(())
     }
 

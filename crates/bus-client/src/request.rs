@@ -10,9 +10,9 @@ use bus_proto::{Address, AnyPayload, Destination, Endpoint, IntoEnvelope, Messag
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::backlog::{Arrival, Feed};
+use crate::backlog::{Arrival, Backlog, Feed};
 use crate::connection::{BusClient, Inner, unix_ms};
-use crate::error::{PublishError, RequestError};
+use crate::error::{PublishError, RequestError, SubscribeError};
 use crate::inbound::{Received, Rejected};
 use crate::probe::AbortOnDrop;
 use crate::status::Status;
@@ -34,7 +34,13 @@ pub(crate) struct Requests {
 
 /// The tasks that read answers, by what they are subscribed to: the whole inbox where the policy allows it, else single
 /// types.
-type Readers = HashMap<Option<MessageType>, AbortOnDrop>;
+type Readers = HashMap<Option<MessageType>, Reader>;
+
+#[derive(Debug)]
+struct Reader {
+    backlog: Arc<Backlog>,
+    _task: AbortOnDrop,
+}
 
 /// Forgets a request that is no longer waited for.
 struct Forget<'a>(&'a Requests, Option<Bytes>);
@@ -167,15 +173,34 @@ impl Inner {
         let own = Destination::Inbox(self.shared.principal.endpoint.clone());
         let whole = self.gate.policy.authorize_subscription(&self.shared.principal, None, &own).is_ok();
         let kinds = if whole { vec![None] } else { vec![Some(MessageType::Error), wanted] };
+        if Self::missing(&*self.requests.readers.lock().await, &kinds).is_empty() {
+            return Ok(());
+        }
+        // In a task of its own, so that a request with a short limit does not undo what the next one needs.
+        let inner = Arc::clone(self);
+        let opened = tokio::spawn(async move { inner.open_readers(&kinds, &own).await }).await;
+        // The task neither panics nor is aborted, but with the runtime.
+        opened.unwrap_or(Ok(())).map_err(RequestError::from)
+    }
+
+    async fn open_readers(
+        self: &Arc<Self>,
+        kinds: &[Option<MessageType>],
+        own: &Destination,
+    ) -> Result<(), SubscribeError> {
         let mut readers = self.requests.readers.lock().await;
-        for kind in kinds {
-            if readers.get(&kind).is_some_and(|reader| !reader.0.is_finished()) {
-                continue;
-            }
-            let (_, feed) = self.open_feed(kind.as_ref(), &own).await?;
-            readers.insert(kind, AbortOnDrop(tokio::spawn(read_answers(Arc::downgrade(self), feed))));
+        for kind in Self::missing(&readers, kinds) {
+            let (_, feed) = self.open_feed(kind.as_ref(), own).await?;
+            let backlog = Arc::clone(feed.backlog());
+            let task = AbortOnDrop(tokio::spawn(read_answers(Arc::downgrade(self), feed)));
+            readers.insert(kind, Reader { backlog, _task: task });
         }
         Ok(())
+    }
+
+    fn missing(readers: &Readers, kinds: &[Option<MessageType>]) -> Vec<Option<MessageType>> {
+        let lives = |kind: &Option<MessageType>| readers.get(kind).is_some_and(|reader| reader.backlog.is_live());
+        kinds.iter().filter(|kind| !lives(kind)).cloned().collect()
     }
 
     fn take_answer(&self, message: &async_nats::Message) {

@@ -131,7 +131,7 @@ impl Shared {
         self.emit(BusEvent::Disconnected);
     }
 
-    pub(crate) fn close(&self, reason: CloseReason) {
+    fn close(&self, reason: CloseReason) {
         let closed = self.status.send_if_modified(|status| {
             let change = !matches!(status, Status::Closed(_));
             if change {
@@ -149,12 +149,17 @@ impl Shared {
         tracing::warn!(target: "bus::security", principal = %self.principal, refusals, "the broker refuses this identity");
         self.emit(BusEvent::Refused);
         if self.give_up_after != 0 && refusals >= self.give_up_after {
-            self.park();
-            self.close(CloseReason::Refused);
-            self.verdicts.end_all();
-            // An attempt that is under way may still succeed; whoever confirms connections then ends it.
-            self.connected.notify_one();
+            self.end(CloseReason::Refused);
         }
+    }
+
+    /// Closes for good, whatever the connection is doing.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        self.park();
+        self.close(reason);
+        self.verdicts.end_all();
+        // Whoever confirms connections ends one that is still there, or comes up after all.
+        self.connected.notify_one();
     }
 
     fn denied(&self, denial: &Denial) {

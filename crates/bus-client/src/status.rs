@@ -23,6 +23,8 @@ pub enum CloseReason {
     Drained,
     /// The broker refused this identity too often in a row.
     Refused,
+    /// The connection's own task ended, e.g. with the runtime that it was made on.
+    Ended,
 }
 
 impl fmt::Display for CloseReason {
@@ -30,6 +32,7 @@ impl fmt::Display for CloseReason {
         f.write_str(match self {
             Self::Drained => "it was drained",
             Self::Refused => "the broker refused its identity repeatedly",
+            Self::Ended => "its connection's task ended",
         })
     }
 }

@@ -5,6 +5,7 @@
 //! arrived, and looks whether its subject was denied since.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ struct Ledger {
     subscribe: HashMap<String, u64>,
     too_many: u64,
     live: Vec<(String, Weak<Backlog>)>,
+    /// Where each subject's proof is told of its latest denial.
+    proofs: HashMap<String, Arc<AtomicU64>>,
 }
 
 /// Every denial so far.
@@ -88,7 +91,12 @@ impl Verdicts {
             ledger.number += 1;
             let number = ledger.number;
             match denial {
-                Denial::Publish(subject) => remember(&mut ledger.publish, subject, number),
+                Denial::Publish(subject) => {
+                    remember(&mut ledger.publish, subject, number);
+                    if let Some(denied_at) = ledger.proofs.get(subject) {
+                        denied_at.store(number, Ordering::Release);
+                    }
+                }
                 Denial::TooManySubscriptions => ledger.too_many = number,
                 Denial::Subscribe(filter) => {
                     remember(&mut ledger.subscribe, filter, number);
@@ -103,6 +111,11 @@ impl Verdicts {
     /// Now.
     pub(crate) fn now(&self) -> Moment {
         self.with(|ledger| Moment(ledger.number))
+    }
+
+    /// Has `denied_at` set to the number of each denial of publishing to `subject`.
+    pub(crate) fn tell(&self, subject: &str, denied_at: &Arc<AtomicU64>) {
+        self.with(|ledger| ledger.proofs.insert(subject.to_owned(), Arc::clone(denied_at)));
     }
 
     /// Has `backlog` told when the broker withdraws the subscription to `filter`, or when the client closes.
