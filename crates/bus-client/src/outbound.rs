@@ -202,8 +202,8 @@ impl Inner {
         })
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "a permit is used up by the one message that it permits")]
     /// Fills in where the message goes, as permitted, and checks its form. Without a permit there is no way out.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is used up by the one message that it permits")]
     fn address(&self, permit: Permit<'_>, mut envelope: Envelope, now: i64) -> Result<Prepared, PublishError> {
         let own = &self.shared.principal;
         if envelope.source_component != own.component().as_str() {
