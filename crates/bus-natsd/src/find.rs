@@ -72,10 +72,16 @@ mod tests {
         assert!((2, 9) < MINIMUM_VERSION && (2, 100) >= MINIMUM_VERSION && (3, 0) > MINIMUM_VERSION);
     }
 
+    /// Held by every test here that starts a program. A program's file must not be open for writing when it is started,
+    /// and whatever another thread starts meanwhile inherits the open file for a moment (ETXTBSY).
+    static STARTS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
     #[test]
     fn a_program_that_is_none_says_so() {
+        let _alone = STARTS.lock();
         assert!(version(Path::new("/nonexistent/nats-server")).unwrap_err().contains("cannot be run"));
     }
+
     /// A directory with a nats-server that says this.
     #[cfg(unix)]
     fn pretender(says: &str) -> tempfile::TempDir {
@@ -90,6 +96,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn the_named_server_is_taken_before_the_one_on_path() {
+        let _alone = STARTS.lock();
         let [named, on_path] = [pretender("nats-server: v2.15.1"), pretender("nats-server: v2.16.0")];
         let program = named.path().join(PROGRAM);
         assert_eq!(find(Some(program.clone().into()), on_path.path().as_os_str()).unwrap(), program);
@@ -99,6 +106,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_named_server_that_will_not_do_is_not_replaced_by_another() {
+        let _alone = STARTS.lock();
         let [old, good] = [pretender("nats-server: v2.12.0"), pretender("nats-server: v2.15.1")];
         let error = find(Some(old.path().join(PROGRAM).into()), good.path().as_os_str()).unwrap_err().to_string();
         assert!(error.contains("BUS_NATS_SERVER") && error.contains("is 2.12"), "{error}");
