@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bus_tests::deployment::pinned_server;
@@ -123,6 +123,8 @@ fn a_rendered_configuration_is_accepted_by_nats_server() {
     let desk = Desk::with(&["core/core-01", "agent/agent-01"]);
     let printed = desk.done("server config --from-pki pki").stdout;
     desk.done("server config --from-pki pki --out nats.conf");
+    desk.run("server config --from-pki pki --out nats.conf").exits_with(1).says("--force");
+    desk.done("server config --from-pki pki --out nats.conf --force");
     assert_eq!(desk.read("nats.conf").trim_end(), printed.trim_end());
     let check = Command::new(pinned_server()).arg("-t").arg("-c").arg(desk.path("nats.conf")).output().unwrap();
     assert!(check.status.success(), "{check:?}");
@@ -145,6 +147,28 @@ fn components_come_from_flags_and_from_a_file() {
     desk.write("fleet.txt", "core/core-01\nagent/A\n");
     desk.run(&format!("server config {tls} --components fleet.txt")).exits_with(2).says("line 2");
     desk.run("server config").exits_with(2).says("--from-pki");
+    let foreign = format!("server config {tls} --component spiffe://other.test/agent/agent-01");
+    desk.run(&foreign).exits_with(2).says("other.test/agent/agent-01 is of another trust domain");
+}
+
+#[test]
+fn a_configuration_that_nats_server_would_refuse_is_not_rendered() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    for bytes in ["0", "67108865", "4294967295"] {
+        desk.run(&format!("server config --from-pki pki --max-payload {bytes}")).exits_with(2).says("max-payload");
+    }
+    desk.done("server config --from-pki pki --max-payload 67108864");
+    let agents = "--cert pki/agent/agent-01.crt --key pki/agent/agent-01.key --ca pki/ca.crt";
+    desk.run(&format!("server config {agents} --component agent/agent-01")).exits_with(4);
+}
+
+#[test]
+fn the_log_of_a_server_that_does_not_start_is_shown_once() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let failed = desk.run(&format!("server run --from-pki pki --port {port}")).exits_with(1).says("did not start");
+    assert_eq!(failed.stderr.matches("address already in use").count(), 1, "{failed:#?}");
 }
 
 #[test]
@@ -214,6 +238,80 @@ fn a_server_whose_nats_server_dies_says_so() {
     assert!(server.stderr().contains("ended by itself"), "{}", server.stderr());
 }
 
+#[test]
+fn a_server_that_a_signal_ends_takes_nats_server_with_it() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    for signal in [Signal::USR1, Signal::QUIT] {
+        let mut server = desk.start("server run --from-pki pki --port 0 --json");
+        let pid = server.event("ready")["pid"].as_u64().unwrap();
+        server.signal(signal);
+        server.ends_with(0);
+        assert_eq!(process_state(pid), None, "{signal:?}");
+    }
+}
+
+// Logs.
+
+/// What a program gets for stderr when nobody reads its logs: a full disk, a reader that has gone, and one that sleeps.
+/// The second value keeps the last one's pipe open.
+#[cfg(target_os = "linux")]
+fn unreadable_stderrs() -> (Vec<Stdio>, std::io::PipeReader) {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (reader, gone) = std::io::pipe().unwrap();
+    drop(reader);
+    let (asleep, mut stuck) = std::io::pipe().unwrap();
+    // The capacity of a pipe.
+    std::io::Write::write_all(&mut stuck, &[b'x'; 65_536]).unwrap();
+    (vec![full.into(), gone.into(), stuck.into()], asleep)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn logs_that_nobody_reads_hold_up_no_server() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let (stderrs, _asleep) = unreadable_stderrs();
+    for stderr in stderrs {
+        let arguments = "server run --from-pki pki --port 0 --json";
+        let mut server = Process::start_with_stderr(desk.command(arguments), arguments, stderr);
+        let url = server.event("ready")["url"].as_str().unwrap().to_owned();
+        desk.done(&format!("pub heartbeat --as agent/agent-01 --url {url}"));
+        server.signal(Signal::HUP);
+        server.event("reloaded");
+        server.signal(Signal::TERM);
+        server.ends_with(0);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn logs_that_nobody_reads_hold_up_no_agent() {
+    let desk = Desk::with(&["core/core-01", "agent/agent-01"]);
+    let (_server, url) = desk.serve();
+    let (stderrs, _asleep) = unreadable_stderrs();
+    for stderr in stderrs {
+        let arguments = format!("agent --json --as agent/agent-01 --url {url}");
+        let mut agent = Process::start_with_stderr(desk.command(&arguments), &arguments, stderr);
+        agent.event("ready");
+        // Refusing is logged.
+        let refused = desk.run(&format!("command kill agent/agent-01 1 --json --as core/core-01 --url {url}"));
+        assert_eq!(refused.exits_with(1).json()["status"], "refused");
+        agent.signal(Signal::TERM);
+        agent.event("final");
+        agent.ends_with(0);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_error_that_nobody_reads_still_has_its_exit_code() {
+    let desk = Desk::empty();
+    let (stderrs, _asleep) = unreadable_stderrs();
+    for stderr in stderrs {
+        let arguments = "server run --from-pki pki";
+        Process::start_with_stderr(desk.command(arguments), arguments, stderr).ends_with(4);
+    }
+}
+
 // Exit codes and settings.
 
 #[test]
@@ -224,6 +322,8 @@ fn wrong_usage_exits_with_2() {
     desk.run("pki issue agent").exits_with(2);
     desk.run("pki issue broker/nats-2").exits_with(2).says("--host");
     desk.run("agent --interval 0s").exits_with(2);
+    desk.run("sub --count 0").exits_with(2);
+    desk.run("pub telemetry --cpu -1 --ram 40").exits_with(2).says("from 0 to 100");
     desk.run("pub heartbeat --as agent/agent-01 --url nats://localhost:4222").exits_with(2).says("plaintext");
     desk.run("acl check agent/agent-01 publish nonsense").exits_with(2);
     desk.run("acl check agent/agent-01 publish alert nowhere").exits_with(2).says("ROLE/COMPONENT");
@@ -292,6 +392,37 @@ fn who_does_not_answer_exits_with_5() {
 }
 
 #[test]
+fn an_agent_waits_for_its_server_at_the_start() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let address = dead_address();
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let arguments = format!("agent --json --as agent/agent-01 --wait 60s --url {address}");
+    let mut agent = desk.start(&arguments);
+    agent.wait_for_log("waiting for the server");
+    let mut server = desk.start(&format!("server run --from-pki pki --port {port} --json"));
+    server.event("ready");
+    agent.event("ready");
+    agent.signal(Signal::TERM);
+    agent.ends_with(0);
+    assert_eq!(agent.stderr().matches("waiting for the server").count(), 1, "{}", agent.stderr());
+}
+
+#[test]
+fn waiting_for_a_server_ends_after_its_time_and_at_a_signal() {
+    let desk = Desk::with(&["agent/agent-01", "core/core-01"]);
+    let dead = dead_address();
+    for command in ["agent --as agent/agent-01", "watch --as core/core-01", "sub --as core/core-01"] {
+        let at_once = desk.run(&format!("{command} --wait 0 --url {dead}")).exits_with(5).says(&dead);
+        assert!(!at_once.stderr.contains("waiting"), "{at_once:#?}");
+        desk.run(&format!("{command} --wait 500ms --url {dead}")).exits_with(5).says("waiting for the server");
+        let mut waiting = desk.start(&format!("{command} --wait 1h --url {dead}"));
+        waiting.wait_for_log("waiting for the server");
+        waiting.signal(Signal::TERM);
+        waiting.ends_with(5);
+    }
+}
+
+#[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let desk = Desk::with(&["agent/agent-01"]);
     let [in_file, in_environment, in_flag] = [dead_address(), dead_address(), dead_address()];
@@ -316,6 +447,33 @@ fn the_environment_alone_suffices() {
         .env("RANSOMEYE_TLS_CLIENT_KEY", desk.path("pki/agent/agent-01.key"))
         .env("RANSOMEYE_TRUST_ROOT_CA", desk.path("pki/ca.crt"));
     Finished::of(command.output().unwrap(), "pub heartbeat").exits_with(0);
+}
+
+#[test]
+fn a_directory_in_the_file_and_a_component_in_a_flag_go_together() {
+    let desk = Desk::with(&["agent/agent-01", "agent/agent-02"]);
+    let (_server, url) = desk.serve();
+    fs::rename(desk.path("pki"), desk.path("certificates")).unwrap();
+    desk.write("bus.toml", &format!("url = '{url}'\nas = 'agent/agent-01'\npki = 'certificates'\n"));
+    assert!(desk.done("pub heartbeat --json --as agent/agent-02").stdout.contains("agent-02"));
+    fs::rename(desk.path("certificates"), desk.path("moved")).unwrap();
+    assert!(desk.done("pub heartbeat --json --pki moved").stdout.contains("agent-01"));
+}
+
+#[test]
+fn a_key_that_others_may_read_is_accepted_where_the_environment_says_so() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let (_server, url) = desk.serve();
+    fs::set_permissions(desk.path("pki/agent/agent-01.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let arguments = format!("pub heartbeat --as agent/agent-01 --url {url}");
+    let run = |value: &str| {
+        let mut command = desk.command(&arguments);
+        Finished::of(command.env("RANSOMEYE_TLS_KEY_PERMISSIONS", value).output().unwrap(), &arguments)
+    };
+    desk.run(&arguments).exits_with(4).says("RANSOMEYE_TLS_KEY_PERMISSIONS=shared");
+    run("shared").exits_with(0);
+    run("owner-only").exits_with(4);
+    run("everybody").exits_with(2).says("owner-only or shared");
 }
 
 #[test]
@@ -484,6 +642,37 @@ fn children_end_with_their_agent() {
 }
 
 #[test]
+fn children_end_with_an_agent_that_a_signal_ends() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let (_server, url) = desk.serve();
+    for signal in [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::ALARM, Signal::TERM] {
+        let mut command = desk.command(&format!("agent --json --as agent/agent-01 --url {url}"));
+        command.args(["--spawn", "sleep 3600"]);
+        let mut agent = Process::start(command, "agent");
+        let child = agent.event("child")["pid"].as_u64().unwrap();
+        agent.event("ready");
+        agent.signal(signal);
+        agent.ends_with(0);
+        assert_eq!(process_state(child), None, "{signal:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn under_nohup_an_agent_outlives_its_terminal() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let (_server, url) = desk.serve();
+    let bus = desk.command(&format!("agent --json --count 2 --interval 300ms --as agent/agent-01 --url {url}"));
+    let mut command = Command::new("nohup");
+    command.arg(bus.get_program()).args(bus.get_args()).current_dir(desk.path("")).stdin(Stdio::null());
+    let mut agent = Process::start(command, "agent");
+    agent.event("ready");
+    agent.signal(Signal::HUP);
+    assert_eq!(agent.event("final")["telemetry"], 2);
+    agent.ends_with(0);
+}
+
+#[test]
 fn sigterm_drains_an_agent() {
     let desk = Desk::with(&["core/core-01", "agent/agent-01"]);
     let (_server, url) = desk.serve();
@@ -554,7 +743,10 @@ fn a_watch_prints_a_table_where_there_is_no_terminal() {
         table.push('\n');
     }
     watch.ends_with(0);
-    assert!(table.contains("agent/agent-01") && table.contains("12.5") && table.contains("1 messages"), "{table}");
+    assert!(
+        table.contains("agent/agent-01") && table.contains("12.5") && table.contains("1 component, 1 message,"),
+        "{table}"
+    );
     assert!(!table.contains('\u{1b}'), "no control sequences where there is no terminal: {table:?}");
 }
 
@@ -574,6 +766,28 @@ fn what_is_published_is_printed_by_a_subscriber() {
     let alert = serde_json::json!({ "threat_type": "disk", "severity": "high", "description": "full" });
     assert_eq!(received[1]["payload"], alert);
     assert_eq!([&received[2]["subject"], &received[2]["payload"]], [&sent["subject"], &sent["payload"]]);
+}
+
+#[test]
+fn what_a_peer_says_cannot_steer_the_terminal() {
+    let unseen = "\u{202e}\u{2066}\u{200b}\u{2028}\u{9b}\u{85}\u{7f}";
+    let desk = Desk::with(&["core/core-01", "agent/agent-01"]);
+    let (_server, url) = desk.serve();
+    let sub = |form: &str| {
+        let sub = desk.start(&format!("sub alert --count 1 {form} --as core/core-01 --url {url}"));
+        sub.wait_for_log("subscribed");
+        sub
+    };
+    let (mut text, mut json) = (sub(""), sub("--json"));
+    let mut alert = desk.command(&format!("pub alert --type x --severity low --as agent/agent-01 --url {url}"));
+    Finished::of(alert.args(["--description", unseen]).output().unwrap(), "pub alert").exits_with(0);
+    let (shown, written) = (text.line().unwrap(), json.line().unwrap());
+    assert!(shown.is_ascii() && shown.contains("\\u{202e}"), "{shown:?}");
+    assert!(written.is_ascii() && written.contains("\\u009b"), "{written:?}");
+    let message: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(message["payload"]["description"], unseen);
+    text.ends_with(0);
+    json.ends_with(0);
 }
 
 #[test]
@@ -610,7 +824,7 @@ fn a_subscriber_whose_reader_goes_ends_quietly() {
 fn a_subscriber_drains_at_a_signal() {
     let desk = Desk::with(&["core/core-01"]);
     let (_server, url) = desk.serve();
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         let mut sub = desk.start(&format!("sub --as core/core-01 --url {url}"));
         sub.wait_for_log("subscribed");
         sub.signal(signal);
@@ -630,6 +844,88 @@ fn logs_are_json_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_wrong_filter_for_the_logs_is_said_to_be_ignored() {
+    let desk = Desk::empty();
+    let arguments = "acl check agent/agent-01 publish telemetry";
+    let mut command = desk.command(arguments);
+    let run = Finished::of(command.env("RUST_LOG", "info,=!!bad=").output().unwrap(), arguments);
+    run.exits_with(0).says("RUST_LOG is ignored");
+}
+
+#[test]
 fn the_version_is_told() {
     assert!(Desk::empty().done("--version").stdout.starts_with("bus "));
+}
+
+// Certificates again: what a revoked key can still do, and what a refusal leaves behind.
+
+#[test]
+fn a_revoked_name_is_not_issued_again_unasked() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let stolen = "--cert stolen.crt --key stolen.key --ca pki/ca.crt";
+    for kind in ["crt", "key"] {
+        fs::copy(desk.path(&format!("pki/agent/agent-01.{kind}")), desk.path(&format!("stolen.{kind}"))).unwrap();
+    }
+    let (mut server, url) = desk.serve();
+    desk.done("pki revoke agent/agent-01");
+    let listed = desk.done("pki list --json").stdout;
+    desk.run("pki issue agent/agent-01 --force").exits_with(1).says("choose another name");
+    assert_eq!(desk.done("pki list --json").stdout, listed, "a refused issue leaves no trace in the record");
+    server.signal(Signal::HUP);
+    assert_eq!(server.event("reloaded")["components"], 0);
+    desk.run(&format!("pub heartbeat {stolen} --url {url}")).exits_with(3).says("refuses");
+    // What the warning says is true.
+    desk.done("pki issue agent/agent-01 --force --despite-revoked").says("admits the revoked key of agent/agent-01");
+    server.signal(Signal::HUP);
+    assert_eq!(server.event("reloaded")["components"], 1);
+    desk.done(&format!("pub heartbeat {stolen} --url {url}"));
+}
+
+#[test]
+fn a_revocation_says_whether_the_broker_still_admits_the_key() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let first = desk.done("pki list --json").json()["issued"][1].clone();
+    desk.run("pki issue agent/agent-01").exits_with(1).says("the broker admits the former key as well");
+    desk.done("pki issue agent/agent-01 --force");
+    let by_serial = format!("pki revoke --serial {}", first["serial"].as_str().unwrap());
+    assert_eq!(desk.done(&format!("{by_serial} --json")).json()["revoked_key_admitted_until"], first["not_after"]);
+    let said = desk.done(&by_serial).stdout;
+    assert!(said.contains("still admits the revoked key") && said.contains("bus pki revoke agent/agent-01"), "{said}");
+    let said = desk.done("pki revoke agent/agent-01").stdout;
+    assert!(said.contains("disconnects what it no longer lists") && said.contains("issue to a new name"), "{said}");
+    assert_eq!(desk.done("pki revoke agent/agent-01 --json").json()["revoked_key_admitted_until"], Value::Null);
+    let said = desk.done("pki revoke broker/nats-1").stdout;
+    assert!(said.contains("--crl") && !said.contains("disconnects"), "{said}");
+    desk.done("pki issue broker/nats-1 --host localhost --force");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_written_is_not_recorded() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let listed = desk.done("pki list --json").stdout;
+    std::os::unix::fs::symlink("nowhere", desk.path("pki/agent/agent-02.key")).unwrap();
+    desk.run("pki issue agent/agent-02").exits_with(1).says("pki/agent/agent-02.key");
+    desk.run("pki issue agent/agent-02 --force").exits_with(4).says("pki/agent/agent-02.key");
+    assert_eq!(desk.done("pki list --json").stdout, listed);
+}
+
+#[test]
+fn the_authority_is_its_owners_alone_whatever_the_umask() {
+    let desk = Desk::empty();
+    for arguments in ["pki init --trust-domain ransomeye.test", "pki issue agent/agent-01"] {
+        let bus = desk.command(arguments);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 000; exec \"$0\" \"$@\""]).arg(bus.get_program()).args(bus.get_args());
+        let status = shell.current_dir(desk.path("")).output().unwrap().status;
+        assert!(status.success(), "{arguments}");
+    }
+    for directory in ["pki", "pki/agent"] {
+        assert_eq!(mode(&desk.path(directory)), 0o700, "{directory}");
+    }
+    for file in ["pki/ca.key", "pki/record.tsv", "pki/agent/agent-01.key", "pki/agent/.bus-pki.lock"] {
+        assert_eq!(mode(&desk.path(file)), 0o600, "{file}");
+    }
+    for file in ["pki/ca.crt", "pki/crl.pem", "pki/agent/agent-01.crt"] {
+        assert_eq!(mode(&desk.path(file)), 0o644, "{file}");
+    }
 }

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::connect::{connect, leave};
+use crate::escape::plain;
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::payload;
@@ -70,7 +71,7 @@ pub(crate) async fn run(args: CommandArgs, settings: Settings, output: Output) -
     let completed = result.status == i32::from(CommandStatus::Completed);
     let status = payload::status(result.status);
     output.record(
-        || format!("{}: {}: {}", args.component, output.verdict(completed, status), payload::plain(&result.detail)),
+        || format!("{}: {}: {}", args.component, output.verdict(completed, status), plain(&result.detail)),
         || {
             json!({
                 "component": args.component.to_string(),

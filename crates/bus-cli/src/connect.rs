@@ -3,19 +3,62 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bus_client::{BusClient, BusEvent, BusOptions, CloseReason, Received, Rejected, Status, Subscription};
+use bus_client::{
+    BusClient, BusEvent, BusOptions, CloseReason, ConnectError, Received, Rejected, Status, Subscription,
+};
 use bus_proto::Payload;
 use bus_tls::TlsIdentity;
+use clap::Args;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use crate::exit::Failure;
 use crate::settings::Settings;
+use crate::signals::Stop;
+use crate::values::duration_or_zero;
 
 /// How long leaving the bus may take, so that a program that was asked to stop ends within ten seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
 /// How long to wait for a message that has arrived already.
 const REMAINING_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long to pause before a server that did not answer is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How patient a long-running command is at its start.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    /// How long to wait at the start for a server that does not answer; 0 for not at all
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_or_zero)]
+    wait: Duration,
+}
+
+impl Patience {
+    /// As [`connect`], but tries again while no server answers, until that has taken too long or `stop` was requested.
+    pub(crate) async fn connect(&self, settings: &Settings, stop: &mut Stop) -> anyhow::Result<BusClient> {
+        let deadline = Instant::now() + self.wait;
+        let mut was_logged = false;
+        loop {
+            let error = match connect(settings).await {
+                Ok(bus) => return Ok(bus),
+                Err(error) => error,
+            };
+            let is_unreachable = matches!(error.downcast_ref(), Some(ConnectError::Unreachable { .. }));
+            if !is_unreachable || Instant::now() + RETRY_PAUSE > deadline {
+                return Err(error);
+            }
+            if !was_logged {
+                was_logged = true;
+                tracing::info!(wait = ?self.wait, "waiting for the server: {error:#}");
+            }
+            tokio::select! {
+                () = stop.requested() => return Err(error),
+                () = tokio::time::sleep(RETRY_PAUSE) => {}
+            }
+        }
+    }
+}
 
 /// Connects as the component that the settings name, and logs what happens to the connection from then on.
 pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<BusClient> {

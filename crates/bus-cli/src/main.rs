@@ -4,7 +4,7 @@
 //!
 //! `cli` is the command line, `settings` what flags, environment and `bus.toml` say together, `connect` the way onto the
 //! bus. Each group of commands has its own module. `output` writes data to stdout, `logging` writes logs to stderr,
-//! `signals` listens for the end, and `exit` turns errors into exit codes.
+//! `escape` makes a peer's text safe to show, `signals` listens for the end, and `exit` turns errors into exit codes.
 #![forbid(unsafe_code)]
 
 mod acl;
@@ -12,6 +12,7 @@ mod agent;
 mod cli;
 mod command;
 mod connect;
+mod escape;
 mod exit;
 mod logging;
 mod output;
@@ -32,8 +33,10 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     logging::start(cli.log_format);
-    match cli.run() {
+    let code = match cli.run() {
         Ok(outcome) => outcome.into(),
         Err(error) => exit::report(&error),
-    }
+    };
+    logging::finish();
+    code
 }

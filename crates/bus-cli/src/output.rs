@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde_json::Value;
 
+use crate::escape;
+
 /// How many lines the live table on the terminal has now.
 static LIVE_LINES: AtomicUsize = AtomicUsize::new(0);
 
@@ -30,7 +32,7 @@ impl Output {
     ///
     /// An error is that of stdout; one that says that the reader has gone ends the program quietly.
     pub(crate) fn record(self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> io::Result<()> {
-        let line = if self.json { json().to_string() } else { text() };
+        let line = if self.json { escape::json(&json().to_string()).into_owned() } else { text() };
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{}", line.trim_end_matches('\n'))?;
         stdout.flush()
@@ -78,10 +80,13 @@ pub(crate) fn clear_live() {
 }
 
 /// An empty table as all tables of this program look.
-pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(crate) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
     let style = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
     let mut table = Table::new();
-    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+        .load_style(style)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.into_iter().collect::<Vec<_>>());
     table
 }

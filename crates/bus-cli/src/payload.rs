@@ -4,6 +4,8 @@ use bus_proto::AnyPayload;
 use bus_proto::v1::{CommandStatus, CommandType, ErrorCode, Severity};
 use serde_json::{Value, json};
 
+use crate::escape::plain;
+
 /// The payload as JSON, under the field names of the protobuf schema.
 pub(crate) fn to_json(payload: &AnyPayload) -> Value {
     match payload {
@@ -38,19 +40,6 @@ pub(crate) fn to_text(payload: &AnyPayload) -> String {
         AnyPayload::Custom(custom) => format!("{}  {} bytes", plain(&custom.type_name), custom.value.len()),
         AnyPayload::Sealed(_) | AnyPayload::Batch(_) => String::new(),
     }
-}
-
-/// A peer's text with control characters escaped.
-pub(crate) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 /// What a command asks for.
@@ -104,9 +93,9 @@ mod tests {
         let alert = AlertEvent {
             threat_type: "x".into(),
             severity: Severity::High.into(),
-            description: "a\u{1b}[2Jb\nc\u{9b}d ä".into(),
+            description: "a\u{1b}[2Jb\nc\u{9b}d ä\u{202e}".into(),
         };
         let text = to_text(&alert.into());
-        assert_eq!(text, "high x: a\\u{1b}[2Jb\\nc\\u{9b}d ä");
+        assert_eq!(text, "high x: a\\u{1b}[2Jb\\nc\\u{9b}d ä\\u{202e}");
     }
 }

@@ -10,6 +10,7 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use crate::payload;
 use crate::settings::{Layer, Settings};
+use crate::values::percent;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -23,10 +24,10 @@ pub(crate) enum Event {
     /// How loaded a host is
     Telemetry {
         /// Use of all processors together, in percent
-        #[arg(long, value_name = "PERCENT")]
+        #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = percent)]
         cpu: f64,
         /// Memory in use, in percent
-        #[arg(long, value_name = "PERCENT")]
+        #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = percent)]
         ram: f64,
         #[command(flatten)]
         connection: Layer,

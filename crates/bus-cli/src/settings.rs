@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use bus_acl::Policy;
 use bus_proto::{Endpoint, SubjectRoot, TrustDomain};
 use bus_tls::{
-    CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, CRL_VARIABLE, KeyPermissions, TRUST_DOMAIN_VARIABLE,
-    TRUST_ROOT_VARIABLE, TlsOptions,
+    CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, CRL_VARIABLE, KEY_PERMISSIONS_VARIABLE, KeyPermissions,
+    TRUST_DOMAIN_VARIABLE, TRUST_ROOT_VARIABLE, TlsOptions,
 };
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
@@ -52,7 +52,7 @@ pub(crate) struct Layer {
     pub(crate) identity: Option<String>,
 
     /// The directory of `bus pki` that --as looks in [default: pki]
-    #[arg(long, value_name = "DIR", requires = "identity")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) pki: Option<PathBuf>,
 
     /// Certificate of this component, PEM [env: RANSOMEYE_TLS_CLIENT_CERT]
@@ -71,7 +71,7 @@ pub(crate) struct Layer {
     #[arg(long, value_name = "FILE")]
     pub(crate) crl: Option<PathBuf>,
 
-    /// Who may read the private key file [default: owner-only]
+    /// Who may read the private key file [env: RANSOMEYE_TLS_KEY_PERMISSIONS] [default: owner-only]
     #[arg(long, value_name = "WHO")]
     pub(crate) key_permissions: Option<KeyAccess>,
 
@@ -129,6 +129,7 @@ impl Layer {
             key: path(CLIENT_KEY_VARIABLE),
             ca: path(TRUST_ROOT_VARIABLE),
             crl: path(CRL_VARIABLE),
+            key_permissions: text(KEY_PERMISSIONS_VARIABLE)?.map(|value| key_access(&value)).transpose()?,
             trust_domain: text(TRUST_DOMAIN_VARIABLE)?,
             policy: path(POLICY_VARIABLE),
             root: text(ROOT_VARIABLE)?,
@@ -144,6 +145,7 @@ impl Layer {
             toml::from_str(&text).map_err(|error| Failure::usage(format!("settings `{}`: {error}", path.display())))?;
         let base = path.parent().unwrap_or(Path::new(""));
         if layer.identity.is_some() && layer.pki.is_none() {
+            // The default is relative to the file as well.
             layer.pki = Some(DEFAULT_PKI.into());
         }
         let Self { pki, cert, key, ca, crl, policy, server, .. } = &mut layer;
@@ -156,8 +158,13 @@ impl Layer {
     /// Checks what was said, so that an error names its place.
     fn check(self, place: &str) -> anyhow::Result<Settings> {
         let wrong = |key: &str, error: &dyn std::fmt::Display| Failure::usage(format!("{place}, {key}: {error}"));
+        if self.identity.is_some() && (self.cert.is_some() || self.key.is_some()) {
+            return Err(wrong("as", &"it stands for cert and key, so leave those out"));
+        }
         let mut settings = Settings {
             url: self.url,
+            identity: None,
+            pki: self.pki,
             cert: self.cert,
             key: self.key,
             ca: self.ca,
@@ -175,17 +182,16 @@ impl Layer {
             settings.root = Some(SubjectRoot::new(root).map_err(|error| wrong("root", &error))?);
         }
         if let Some(component) = &self.identity {
-            let component: Endpoint = component.parse().map_err(|error| wrong("as", &error))?;
-            if settings.cert.is_some() || settings.key.is_some() {
-                return Err(wrong("as", &"it stands for cert and key, so leave those out"));
-            }
-            let pki = self.pki.unwrap_or_else(|| DEFAULT_PKI.into());
-            let [cert, key] = files_of(&pki, &component);
-            (settings.cert, settings.key) = (Some(cert), Some(key));
-            settings.ca.get_or_insert_with(|| pki.join("ca.crt"));
+            settings.identity = Some(component.parse().map_err(|error| wrong("as", &error))?);
         }
         Ok(settings)
     }
+}
+
+fn key_access(text: &str) -> anyhow::Result<KeyAccess> {
+    KeyAccess::from_str(text, false).map_err(|_| {
+        Failure::usage(format!("environment, {KEY_PERMISSIONS_VARIABLE}: it must be owner-only or shared"))
+    })
 }
 
 /// Where `bus pki issue` puts the certificate and the key of a component.
@@ -198,9 +204,12 @@ pub(crate) fn files_of(pki: &Path, component: &Endpoint) -> [PathBuf; 2] {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     url: Option<String>,
+    /// Stands for the files that are not named.
+    identity: Option<Endpoint>,
+    pki: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
-    pub(crate) ca: Option<PathBuf>,
+    ca: Option<PathBuf>,
     crl: Option<PathBuf>,
     key_permissions: Option<KeyAccess>,
     policy: Option<PathBuf>,
@@ -225,10 +234,17 @@ impl Settings {
         }
     }
 
-    /// These settings, and where they say nothing, the lower ones.
+    /// These settings, and where they say nothing, the lower ones. A component stands for its files, so that lower ones
+    /// do not say what these are.
     fn or(self, lower: Self) -> Self {
+        let lower = match &self.identity {
+            Some(_) => Self { cert: None, key: None, ca: None, ..lower },
+            None => lower,
+        };
         Self {
             url: self.url.or(lower.url),
+            identity: self.identity.or(lower.identity),
+            pki: self.pki.or(lower.pki),
             cert: self.cert.or(lower.cert),
             key: self.key.or(lower.key),
             ca: self.ca.or(lower.ca),
@@ -246,19 +262,30 @@ impl Settings {
         self.url.as_deref().unwrap_or(DEFAULT_URL).split(',').map(str::trim)
     }
 
+    /// The certificate of the CA, named or next to the component's own.
+    pub(crate) fn ca(&self) -> Option<PathBuf> {
+        self.ca.clone().or_else(|| self.identity.as_ref().map(|_| self.pki().join("ca.crt")))
+    }
+
+    fn pki(&self) -> &Path {
+        self.pki.as_deref().unwrap_or(Path::new(DEFAULT_PKI))
+    }
+
     /// Where the credentials are.
     pub(crate) fn tls_options(&self) -> anyhow::Result<TlsOptions> {
-        let needed = |path: &Option<PathBuf>, what: &str, flag: &str, variable: &str| {
-            path.clone().ok_or_else(|| {
+        let needed = |path: Option<PathBuf>, what: &str, flag: &str, variable: &str| {
+            path.ok_or_else(|| {
                 Failure::credentials(format!(
                     "no {what}: give --as ROLE/COMPONENT, --{flag} FILE, {variable}, or `{flag}` in bus.toml"
                 ))
             })
         };
+        let own = self.identity.as_ref().map(|component| files_of(self.pki(), component));
+        let (own_cert, own_key) = own.map(|[cert, key]| (cert, key)).unzip();
         let mut options = TlsOptions::new(
-            needed(&self.cert, "certificate", "cert", CLIENT_CERT_VARIABLE)?,
-            needed(&self.key, "private key", "key", CLIENT_KEY_VARIABLE)?,
-            needed(&self.ca, "CA certificate", "ca", TRUST_ROOT_VARIABLE)?,
+            needed(self.cert.clone().or(own_cert), "certificate", "cert", CLIENT_CERT_VARIABLE)?,
+            needed(self.key.clone().or(own_key), "private key", "key", CLIENT_KEY_VARIABLE)?,
+            needed(self.ca(), "CA certificate", "ca", TRUST_ROOT_VARIABLE)?,
         );
         if let Some(crl) = &self.crl {
             options = options.crl(crl);
@@ -266,10 +293,15 @@ impl Settings {
         if let Some(domain) = &self.trust_domain {
             options = options.trust_domain(domain.clone());
         }
-        Ok(match self.key_permissions {
-            Some(KeyAccess::Shared) => options.key_permissions(KeyPermissions::Shared),
-            Some(KeyAccess::OwnerOnly) | None => options,
-        })
+        Ok(options.key_permissions(self.key_permissions()))
+    }
+
+    /// Who may read private key files.
+    pub(crate) fn key_permissions(&self) -> KeyPermissions {
+        match self.key_permissions {
+            Some(KeyAccess::Shared) => KeyPermissions::Shared,
+            Some(KeyAccess::OwnerOnly) | None => KeyPermissions::OwnerOnly,
+        }
     }
 
     /// The policy, read anew on each call.
@@ -322,6 +354,46 @@ mod tests {
         assert_eq!(options.key_path(), Path::new("x/agent/a1.key"));
         assert_eq!(options.trust_root_path(), Path::new("x/ca.crt"));
         assert!(file("as = 'agent/a1'\ncert = 'x'").unwrap_err().to_string().contains("leave those out"));
+    }
+
+    #[test]
+    fn a_component_and_its_directory_may_be_said_in_different_places() {
+        let flag = |arguments: Layer| arguments.check("flags").unwrap();
+        let a2 = Layer { identity: Some("agent/a2".into()), ..Layer::default() };
+        let settings = flag(a2).or(file("as = 'agent/a1'\npki = 'x'").unwrap());
+        assert_eq!(settings.tls_options().unwrap().key_path(), Path::new("x/agent/a2.key"));
+        assert_eq!(settings.ca().unwrap(), Path::new("x/ca.crt"));
+
+        let elsewhere = Layer { pki: Some("y".into()), ..Layer::default() };
+        let settings = flag(elsewhere).or(file("as = 'agent/a1'").unwrap());
+        assert_eq!(settings.tls_options().unwrap().certificate_path(), Path::new("y/agent/a1.crt"));
+        assert_eq!(settings.ca().unwrap(), Path::new("y/ca.crt"));
+    }
+
+    #[test]
+    fn a_component_and_files_follow_the_same_precedence() {
+        let files = "cert = 'file.crt'\nkey = 'file.key'\nca = 'file-ca.crt'";
+        let named = Layer { identity: Some("agent/a1".into()), ..Layer::default() }.check("flags").unwrap();
+        let options = named.or(file(files).unwrap()).tls_options().unwrap();
+        assert_eq!(options.certificate_path(), Path::new("pki/agent/a1.crt"));
+        assert_eq!(options.trust_root_path(), Path::new("pki/ca.crt"));
+
+        let (cert, key) = (Some("flag.crt".into()), Some("flag.key".into()));
+        let flags = Layer { cert, key, ..Layer::default() }.check("flags").unwrap();
+        let options = flags.or(file("as = 'agent/a1'").unwrap()).tls_options().unwrap();
+        assert_eq!(options.key_path(), Path::new("flag.key"));
+        assert_eq!(options.trust_root_path(), Path::new("pki/ca.crt"));
+    }
+
+    #[test]
+    fn the_environment_says_who_may_read_the_key() {
+        let layer =
+            |value: &'static str| Layer::from_env(move |name| (name == KEY_PERMISSIONS_VARIABLE).then(|| value.into()));
+        assert_eq!(layer("shared").unwrap().key_permissions, Some(KeyAccess::Shared));
+        assert_eq!(layer("owner-only").unwrap().key_permissions, Some(KeyAccess::OwnerOnly));
+        assert_eq!(layer("").unwrap().key_permissions, None);
+        let error = layer("all").unwrap_err().to_string();
+        assert!(error.contains(KEY_PERMISSIONS_VARIABLE) && error.contains("shared"), "{error}");
     }
 
     #[test]

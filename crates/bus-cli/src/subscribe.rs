@@ -5,12 +5,12 @@ use bus_proto::{AnyPayload, MessageType, Payload, v1};
 use clap::Args;
 use serde_json::json;
 
-use crate::connect::{connect, leave, remaining, until_closed};
+use crate::connect::{Patience, leave, remaining, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::payload;
 use crate::settings::Settings;
-use crate::signals::Stop;
+use crate::signals::{OnHangup, Stop};
 use crate::values::time_of_millis;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -29,12 +29,15 @@ pub(crate) struct SubscribeArgs {
     what: String,
 
     /// Stop after this many messages
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     /// What is sent to this component alone, instead of events
     #[arg(long)]
     inbox: bool,
+
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// Prints messages until there were enough, or the program is asked to stop.
@@ -43,8 +46,8 @@ pub(crate) async fn run(args: SubscribeArgs, settings: Settings, output: Output)
         "all" => None,
         name => Some(name.parse::<MessageType>().map_err(|error| Failure::usage(error.to_string()))?),
     };
-    let mut stop = Stop::listen(|| {})?;
-    let bus = connect(&settings).await?;
+    let mut stop = Stop::listen(OnHangup::Stop, || {})?;
+    let bus = args.patience.connect(&settings, &mut stop).await?;
     let printer = Printer { left: args.count, output };
     match message_type {
         None => printer.run::<AnyPayload>(&bus, args.inbox, &mut stop).await,

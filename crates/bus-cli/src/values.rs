@@ -14,6 +14,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// As [`duration`], or `0`.
+pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
+}
+
+/// Reads a percentage.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("it must be a number from 0 to 100".to_owned()),
+    }
+}
+
 /// A time in Unix seconds, in UTC as RFC 3339 writes it.
 pub(crate) fn time_of_seconds(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
@@ -22,6 +35,11 @@ pub(crate) fn time_of_seconds(seconds: i64) -> String {
 /// A time in Unix milliseconds, in UTC with all three digits, as RFC 3339 writes it.
 pub(crate) fn time_of_millis(millis: i64) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
+}
+
+/// A number and what it counts: `1 component`, `2 components`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// A span of seconds, for people: `42s`, `3m 05s`, `2h 07m`, `9d 04h`.
@@ -48,6 +66,24 @@ mod tests {
         for bad in ["", "5", "0s", "-1s", "1 parsec"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_zero("2s"), Ok(Duration::from_secs(2)));
+        for bad in ["", "5", "-1s"] {
+            assert!(duration_or_zero(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn percentages_stay_within_their_bounds() {
+        assert_eq!(["0", "12.5", "100"].map(percent), [Ok(0.0), Ok(12.5), Ok(100.0)]);
+        for bad in ["", "-1", "100.1", "NaN", "inf", "much"] {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_with_what_they_count() {
+        assert_eq!([0, 1, 2].map(|number| counted(number, "message")), ["0 messages", "1 message", "2 messages"]);
     }
 
     #[test]

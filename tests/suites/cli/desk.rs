@@ -155,7 +155,13 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(command: Command, arguments: &str) -> Self {
-        let (mut process, stdout) = Self::start_unread(command, arguments);
+        Self::start_with_stderr(command, arguments, Stdio::piped())
+    }
+
+    /// Gives it this stderr. What it says there is known only where that is a pipe of ours.
+    pub(crate) fn start_with_stderr(mut command: Command, arguments: &str, stderr: Stdio) -> Self {
+        command.stderr(stderr);
+        let (mut process, stdout) = Self::spawn(command, arguments);
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -170,19 +176,26 @@ impl Process {
 
     /// Leaves stdout to the caller.
     pub(crate) fn start_unread(mut command: Command, arguments: &str) -> (Self, ChildStdout) {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stdout, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        command.stderr(Stdio::piped());
+        Self::spawn(command, arguments)
+    }
+
+    fn spawn(mut command: Command, arguments: &str) -> (Self, ChildStdout) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
         let stderr = Arc::<Log>::default();
         let log = Arc::clone(&stderr);
-        let reader = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = errors.read(&mut buffer) {
-                log.text.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
-                log.news.notify_all();
-            }
+        let reader = child.stderr.take().map(|mut errors| {
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = errors.read(&mut buffer) {
+                    log.text.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+                    log.news.notify_all();
+                }
+            })
         });
         let (_, lines) = channel();
-        (Self { arguments: arguments.to_owned(), child, lines, stderr, reader: Some(reader) }, stdout)
+        (Self { arguments: arguments.to_owned(), child, lines, stderr, reader }, stdout)
     }
 
     pub(crate) fn stderr(&self) -> String {

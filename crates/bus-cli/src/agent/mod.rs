@@ -17,12 +17,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, timeout};
 
-use crate::connect::{connect, leave, until_closed};
+use crate::connect::{Patience, leave, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::payload;
 use crate::settings::Settings;
-use crate::signals::Stop;
+use crate::signals::{OnHangup, Stop};
 use crate::values::duration;
 
 use children::Children;
@@ -35,7 +35,7 @@ Examples:
   bus agent --as agent/agent-01 --interval 10ms --count 1000
 
 Kill (SIGKILL) and Isolate (SIGSTOP) act on children that this agent started itself, and on
-nothing else. The children end with the agent.";
+nothing else. The children end with the agent, at SIGINT, SIGTERM, SIGQUIT or SIGHUP as well; only\nSIGKILL or a crash leaves them behind.";
 
 /// How long a report that is being sent may still take when the agent is asked to stop.
 const LAST_REPORT_LIMIT: Duration = Duration::from_secs(1);
@@ -61,6 +61,9 @@ pub(crate) struct AgentArgs {
     /// A child to start, on which commands may act; may be repeated. No shell: words are split at spaces
     #[arg(long = "spawn", value_name = "COMMAND")]
     spawn: Vec<String>,
+
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// What the agent did.
@@ -76,8 +79,8 @@ struct Tally {
 pub(crate) async fn run(args: AgentArgs, settings: Settings, output: Output) -> anyhow::Result<Outcome> {
     let children = Children::default();
     let at_once = children.clone();
-    let stop = Stop::listen(move || at_once.kill_all())?;
-    let bus = connect(&settings).await?;
+    let mut stop = Stop::listen(OnHangup::Stop, move || at_once.kill_all())?;
+    let bus = args.patience.connect(&settings, &mut stop).await?;
     let worked = work(&args, &bus, &children, stop, output).await;
     children.end().await;
     worked

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus_proto::{Endpoint, Principal, TrustDomain};
-use bus_tls::pki::{Authority, CaOptions, KeyAlgorithm, Profile};
+use bus_tls::pki::{Authority, CaOptions, KeyAlgorithm, PkiError, Profile};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -103,6 +103,9 @@ pub(crate) struct IssueArgs {
     /// Replace files that exist
     #[arg(long)]
     force: bool,
+    /// Issue it although a certificate of this component is revoked: the broker then admits the revoked key as well
+    #[arg(long)]
+    despite_revoked: bool,
 }
 
 /// What is revoked.
@@ -215,25 +218,22 @@ fn profile(args: &IssueArgs) -> anyhow::Result<Profile> {
         _ if args.hosts.is_empty() => Profile::component(role, component),
         _ => Profile::service(role, component, &args.hosts),
     }?;
-    Ok(profile.lifetime(DAY * args.days).key_algorithm(args.algorithm.into()))
+    let profile = profile.lifetime(DAY * args.days).key_algorithm(args.algorithm.into());
+    Ok(if args.despite_revoked { profile.despite_revocation() } else { profile })
 }
 
 fn issue(args: &IssueArgs, output: Output) -> anyhow::Result<()> {
     let profile = profile(args)?;
     let authority = Authority::open(&args.place.dir)?;
     let folder = args.out.clone().unwrap_or_else(|| args.place.dir.join(args.component.role.as_str()));
-    if !args.force {
-        // Before anything is issued: the record would otherwise name a certificate that nobody has.
-        let files = ["crt", "key"].map(|kind| folder.join(format!("{}.{kind}", args.component.component)));
-        if let Some(path) = files.into_iter().find(|path| path.exists()) {
-            return Err(Failure::failed(format!(
-                "`{}` exists; to replace it, add --force (the former certificate stays valid until it is revoked)",
-                path.display()
-            )));
-        }
+    let (issued, files) = authority.issue_to(&folder, &profile, args.force).map_err(|error| refused(error, args))?;
+    let revoked_until = record::admitted_until(&authority, issued.principal())?.map(time_of_seconds);
+    if let Some(until) = &revoked_until {
+        tracing::warn!(
+            "the broker admits the revoked key of {} as well until {until}, as it knows components by name",
+            args.component
+        );
     }
-    let issued = authority.issue(&profile)?;
-    let files = issued.write(&folder, args.force)?;
     let not_after = time_of_seconds(issued.not_after());
     output.record(
         || {
@@ -252,6 +252,7 @@ fn issue(args: &IssueArgs, output: Output) -> anyhow::Result<()> {
                 "principal": issued.principal().to_string(),
                 "serial": issued.serial(),
                 "not_after": not_after,
+                "revoked_key_admitted_until": revoked_until,
                 "certificate": files.certificate,
                 "key": files.key,
                 "ca": authority.ca_path(),
@@ -259,6 +260,25 @@ fn issue(args: &IssueArgs, output: Output) -> anyhow::Result<()> {
         },
     )?;
     Ok(())
+}
+
+/// Says what to do about a refusal in the words of this program.
+fn refused(error: PkiError, args: &IssueArgs) -> anyhow::Error {
+    match error {
+        PkiError::AlreadyExists { path } => Failure::failed(format!(
+            "`{}` exists; to replace it, add --force (the broker admits the former key as well until its certificate \
+             expires, or {} is revoked and the server reloaded)",
+            path.display(),
+            args.component
+        )),
+        PkiError::RevokedName { until, .. } => Failure::failed(format!(
+            "a certificate of {} is revoked, and with a new one the broker would admit its key again until {until}: it \
+             reads no revocation list, and knows components by name; choose another name, or, if nobody has that key, add \
+             --despite-revoked",
+            args.component
+        )),
+        error => error.into(),
+    }
 }
 
 fn next_step(args: &IssueArgs) -> String {
@@ -272,25 +292,51 @@ fn next_step(args: &IssueArgs) -> String {
 
 fn revoke(args: RevokeArgs, output: Output) -> anyhow::Result<()> {
     let authority = Authority::open(args.place.dir)?;
-    let revoked = match (args.component, args.serial) {
+    let (principal, revoked) = match (args.component, args.serial) {
         (Some(endpoint), _) => {
-            authority.revoke_principal(&Principal { trust_domain: authority.trust_domain().clone(), endpoint })?
+            let principal = Principal { trust_domain: authority.trust_domain().clone(), endpoint };
+            let revoked = authority.revoke_principal(&principal)?;
+            (principal, revoked)
         }
-        (None, serial) => vec![authority.revoke_serial(&serial.unwrap_or_default())?],
+        (None, serial) => {
+            let entry = authority.revoke_serial(&serial.unwrap_or_default())?;
+            (entry.principal.clone(), vec![entry])
+        }
     };
+    let admitted_until = record::admitted_until(&authority, &principal)?.map(time_of_seconds);
     output.record(
         || {
             let lines: String =
                 revoked.iter().map(|entry| format!("revoked {}  serial {}\n", entry.principal, entry.serial)).collect();
-            format!(
-                "{lines}wrote {}\nnext: reload the server (SIGHUP to bus server run --from-pki): it disconnects what it no \
-                 longer lists;\n      give the list to components that are told to check one (--crl)",
-                authority.crl_path().display()
-            )
+            let next = after_revocation(&principal, admitted_until.as_deref());
+            format!("{lines}wrote {}\nnext: {next}", authority.crl_path().display())
         },
-        || json!({ "revoked": revoked.iter().map(show::entry_json).collect::<Value>(), "crl": authority.crl_path() }),
+        || {
+            json!({
+                "revoked": revoked.iter().map(show::entry_json).collect::<Value>(),
+                "revoked_key_admitted_until": admitted_until,
+                "crl": authority.crl_path(),
+            })
+        },
     )?;
     Ok(())
+}
+
+fn after_revocation(principal: &Principal, admitted_until: Option<&str>) -> String {
+    let component = &principal.endpoint;
+    let give = "give the list to components that are told to check one (--crl)";
+    match admitted_until {
+        Some(until) => format!(
+            "the broker still admits the revoked key until {until}, as {component}\n      has another certificate, and \
+             the broker knows components by name; to lock the key out:\n      bus pki revoke {component}, reload the \
+             server (SIGHUP), and issue to a new name;\n      {give}"
+        ),
+        None if record::is_listed(principal) => format!(
+            "reload the server (SIGHUP to bus server run --from-pki): it disconnects what it no longer lists;\n      {give};\n      \
+             issue to a new name in its place: the broker knows components by name, not by key"
+        ),
+        None => format!("{give}: no other will notice"),
+    }
 }
 
 fn renew_crl(place: Place, days: u32, output: Output) -> anyhow::Result<()> {

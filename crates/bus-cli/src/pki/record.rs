@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bus_proto::Principal;
-use bus_tls::pki::{Authority, Entry};
+use bus_tls::pki::{Authority, Entry, RESERVED_ROLES};
 use jiff::Timestamp;
 
 use super::dir_flag;
@@ -14,13 +14,25 @@ use crate::settings::files_of;
 /// among them.
 pub(crate) fn components(pki: &Path) -> anyhow::Result<Vec<Principal>> {
     let entries = Authority::open(pki)?.issued()?;
-    let mut components: Vec<_> = valid(&entries)
-        .map(|entry| entry.principal.clone())
-        .filter(|principal| !matches!(principal.role().as_str(), "broker" | "relay"))
-        .collect();
+    let mut components: Vec<_> = valid(&entries).map(|entry| entry.principal.clone()).filter(is_listed).collect();
     components.sort_unstable();
     components.dedup();
     Ok(components)
+}
+
+/// Whether the broker admits it because it is on the list: all but brokers and relays.
+pub(super) fn is_listed(principal: &Principal) -> bool {
+    !RESERVED_ROLES.contains(&principal.role().as_str())
+}
+
+/// Until when the broker admits a principal's revoked keys, because the principal is listed for another certificate;
+/// `None` when it admits none.
+pub(super) fn admitted_until(authority: &Authority, principal: &Principal) -> anyhow::Result<Option<i64>> {
+    let entries = authority.issued()?;
+    if !is_listed(principal) || !valid(&entries).any(|entry| entry.principal == *principal) {
+        return Ok(None);
+    }
+    Ok(authority.revoked_until(principal)?)
 }
 
 /// The certificate and key of the broker that was last issued one which is still valid and in its place.

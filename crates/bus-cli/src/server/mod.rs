@@ -10,9 +10,10 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::cli::block_on;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::{Layer, RulesFlags, Settings};
+use crate::values::counted;
 
 use plan::Plan;
 pub(crate) use plan::ServerFlags;
@@ -37,11 +38,15 @@ pub(crate) enum ServerCommand {
         /// Write it to this file instead
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Replace that file if it exists
+        #[arg(long, requires = "out")]
+        force: bool,
     },
     /// Run nats-server until a signal ends it; SIGHUP reads components and policy again
     ///
     /// The program is the one that BUS_NATS_SERVER names, else nats-server of 2.15 or newer on PATH. Its log goes to
-    /// stderr. When it is ready, its address is printed on stdout.
+    /// stderr. When it is ready, its address is printed on stdout. SIGHUP stops it where the terminal that it was started
+    /// from has gone.
     Run {
         #[command(flatten)]
         flags: ServerFlags,
@@ -58,7 +63,9 @@ impl ServerCommand {
         output: Output,
     ) -> anyhow::Result<Outcome> {
         match self {
-            Self::Config { flags, rules, out } => print_config(&Plan::new(flags, load(rules.into())?)?, out, output),
+            Self::Config { flags, rules, out, force } => {
+                print_config(&Plan::new(flags, load(rules.into())?)?, out, force, output)
+            }
             Self::Run { flags, rules } => {
                 let plan = Plan::new(flags, load(rules.into())?)?;
                 block_on(run::run(plan, output))
@@ -67,16 +74,23 @@ impl ServerCommand {
     }
 }
 
-fn print_config(plan: &Plan, out: Option<PathBuf>, output: Output) -> anyhow::Result<Outcome> {
+fn print_config(plan: &Plan, out: Option<PathBuf>, force: bool, output: Output) -> anyhow::Result<Outcome> {
+    plan.check_credentials_that_are_here()?;
     let config = plan.config()?;
     let text = config.render()?;
     let Some(path) = out else {
         output.record(|| text.clone(), || json!({ "config": text, "components": config.components.len() }))?;
         return Ok(Outcome::Done);
     };
+    if path.exists() && !force {
+        return Err(Failure::failed(format!("`{}` exists; to replace it, add --force", path.display())));
+    }
     std::fs::write(&path, &text).with_context(|| format!("`{}` cannot be written", path.display()))?;
     output.record(
-        || format!("wrote {}, for {} components\nnext: nats-server -c {0}", path.display(), config.components.len()),
+        || {
+            let components = counted(config.components.len() as u64, "component");
+            format!("wrote {}, for {components}\nnext: nats-server -c {0}", path.display())
+        },
         || json!({ "file": path, "components": config.components.len() }),
     )?;
     Ok(Outcome::Done)

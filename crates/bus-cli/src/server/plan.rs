@@ -13,6 +13,9 @@ use crate::exit::Failure;
 use crate::pki;
 use crate::settings::Settings;
 
+/// What nats-server accepts at most as its largest message, in bytes.
+const MAX_PAYLOAD: u32 = 64 * 1024 * 1024;
+
 /// What a server is told: flags, or the table `server` in `bus.toml` with `_` for `-`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,7 +56,7 @@ pub(crate) struct ServerFlags {
     #[arg(long)]
     name: Option<String>,
 
-    /// The largest message, in bytes [default: 262144]
+    /// The largest message, in bytes, up to 64 MiB [default: 262144]
     #[arg(long, value_name = "BYTES")]
     max_payload: Option<u32>,
 
@@ -99,7 +102,7 @@ impl Plan {
     /// Puts the flags before what the settings file says.
     pub(super) fn new(flags: ServerFlags, settings: Settings) -> anyhow::Result<Self> {
         let flags = flags.or(settings.server.clone());
-        let ca = flags.ca.clone().or_else(|| Some(flags.from_pki.as_ref()?.join("ca.crt"))).or(settings.ca.clone());
+        let ca = flags.ca.clone().or_else(|| Some(flags.from_pki.as_ref()?.join("ca.crt"))).or_else(|| settings.ca());
         let (cert, key) = match (&flags.cert, &flags.key, &flags.from_pki) {
             (Some(cert), Some(key), _) => (cert.clone(), key.clone()),
             (None, None, Some(pki)) => pki::broker_files(pki)?.into(),
@@ -112,8 +115,15 @@ impl Plan {
     /// Checks the broker's own credentials, so that what is wrong with them is said in our words.
     pub(super) fn check_credentials(&self) -> anyhow::Result<()> {
         let TlsFiles { cert, key, trust_root } = &self.tls;
-        TlsIdentity::load_server(TlsOptions::new(cert, key, trust_root))?;
+        let options = TlsOptions::new(cert, key, trust_root).key_permissions(self.settings.key_permissions());
+        TlsIdentity::load_server(options)?;
         Ok(())
+    }
+
+    /// As [`check_credentials`](Self::check_credentials), unless the files are on another host than this one.
+    pub(super) fn check_credentials_that_are_here(&self) -> anyhow::Result<()> {
+        let TlsFiles { cert, key, trust_root } = &self.tls;
+        if [cert, key, trust_root].iter().all(|path| path.exists()) { self.check_credentials() } else { Ok(()) }
     }
 
     /// The configuration, as components and policy are now.
@@ -134,6 +144,9 @@ impl Plan {
             config.server_name.clone_from(name);
         }
         if let Some(bytes) = self.flags.max_payload {
+            if !(1..=MAX_PAYLOAD).contains(&bytes) {
+                return Err(Failure::usage(format!("max-payload: it must be 1 to {MAX_PAYLOAD} bytes")));
+            }
             config.max_payload = bytes;
         }
         Ok(config)
@@ -167,6 +180,11 @@ impl Plan {
         }
         if components.is_empty() && self.flags.from_pki.is_none() && self.flags.components.is_none() {
             return Err(Failure::usage("no component may connect: give --component, --components or --from-pki"));
+        }
+        if let Some(foreign) = components.iter().find(|component| component.trust_domain != *domain) {
+            return Err(Failure::usage(format!(
+                "component {foreign} is of another trust domain than the server's, {domain}: a server serves one"
+            )));
         }
         components.sort_unstable();
         components.dedup();

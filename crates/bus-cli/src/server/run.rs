@@ -4,27 +4,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bus_natsd::{Launch, NatsServer, find_server};
+use bus_natsd::{Launch, NatsServer, ServerConfig, ServerError, find_server};
 use serde_json::json;
 
 use super::plan::Plan;
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
-use crate::signals::{Hangup, Stop};
+use crate::signals::{Hangup, OnHangup, Stop};
 
 /// How often it is looked whether nats-server still runs.
 const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
-/// Starts nats-server, reloads it on SIGHUP, and stops it when the program is asked to stop.
+/// Starts nats-server, reloads it on SIGHUP, and stops it when the program is asked to stop or its terminal goes.
 pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
     let pid = Arc::new(AtomicU32::new(0));
     let child = Arc::clone(&pid);
-    let mut stop = Stop::listen(move || kill(child.load(Ordering::Acquire)))?;
+    let mut stop = Stop::listen(OnHangup::Other, move || kill(child.load(Ordering::Acquire)))?;
     let mut hangup = Hangup::listen()?;
     let (mut server, plan) = blocking(move || {
         plan.check_credentials()?;
         let config = plan.config()?;
-        Ok((Launch::new(find_server()?).on_log(forward).start(config)?, plan))
+        Ok((start(config)?, plan))
     })
     .await?;
     pid.store(server.pid().unwrap_or_default(), Ordering::Release);
@@ -36,6 +36,10 @@ pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
             biased;
             () = stop.requested() => break,
             () = hangup.received() => {
+                if hangup.is_of_terminal() {
+                    tracing::info!("stopping, as the terminal has gone");
+                    break;
+                }
                 let Some(current) = plan.take() else { break };
                 let (running, current, reloaded) = blocking(move || Ok(reload(server, current))).await?;
                 (server, plan) = (running, Some(current));
@@ -54,6 +58,15 @@ pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
     }
     blocking(move || Ok(server.stop()?)).await?;
     Ok(Outcome::Done)
+}
+
+fn start(config: ServerConfig) -> anyhow::Result<NatsServer> {
+    match Launch::new(find_server()?).on_log(forward).start(config) {
+        Ok(server) => Ok(server),
+        // The error holds the log, which was forwarded already.
+        Err(ServerError::Ended { .. }) => Err(Failure::failed("nats-server did not start; its log says why")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn announce(server: &NatsServer, output: Output) -> anyhow::Result<()> {

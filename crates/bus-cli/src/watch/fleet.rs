@@ -22,7 +22,7 @@ pub(super) struct Component {
     pub(super) messages: u64,
     pub(super) missed: u64,
     pub(super) rejected: u64,
-    by_type: BTreeMap<String, u64>,
+    pub(super) by_type: BTreeMap<String, u64>,
 }
 
 /// The fleet.
@@ -35,6 +35,12 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
+    /// A fleet of these components.
+    #[cfg(test)]
+    pub(super) fn of(components: impl Iterator<Item = (Endpoint, Component)>) -> Self {
+        Self { components: components.collect(), ..Self::default() }
+    }
+
     /// Takes in one message, or one refusal. `missed` is what the subscription has missed so far.
     pub(super) fn take_in(&mut self, message: &Result<Received<AnyPayload>, Rejected>, missed: u64) {
         let newly_missed = missed.saturating_sub(self.missed);

@@ -11,11 +11,11 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use crate::connect::{connect, leave, remaining, until_closed};
+use crate::connect::{Patience, leave, remaining, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::{self, Output};
 use crate::settings::Settings;
-use crate::signals::Stop;
+use crate::signals::{OnHangup, Stop};
 use crate::values::duration;
 
 use fleet::Fleet;
@@ -43,12 +43,15 @@ pub(crate) struct WatchArgs {
     /// Stop after this long
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     limit: Option<Duration>,
+
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// Shows the fleet until there were enough messages, the time is over, or the program is asked to stop.
 pub(crate) async fn run(args: WatchArgs, settings: Settings, output: Output) -> anyhow::Result<Outcome> {
-    let mut stop = Stop::listen(|| {})?;
-    let bus = connect(&settings).await?;
+    let mut stop = Stop::listen(OnHangup::Stop, || {})?;
+    let bus = args.patience.connect(&settings, &mut stop).await?;
     let mut messages = bus.subscribe::<AnyPayload>().await?;
     output.event(|| json!({ "event": "ready", "principal": bus.principal().to_string() }))?;
     tracing::info!(filter = messages.filter(), "watching");

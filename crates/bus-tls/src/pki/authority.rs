@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::list::Announced;
 use super::record::{Entry, Record};
 use super::write::{self, Prepared, Readable};
-use super::{Issued, KeyAlgorithm, PkiError, Profile, random};
+use super::{KeyAlgorithm, PkiError, random};
 use crate::error::TlsError;
 use crate::place::{FileKind, Origin};
 use crate::roots::{self, Roots};
@@ -48,15 +48,16 @@ impl Default for CaOptions {
 /// A certificate authority in a directory. See the [module](super).
 pub struct Authority {
     dir: PathBuf,
-    trust_domain: TrustDomain,
+    pub(super) trust_domain: TrustDomain,
     certificate: CertificateDer<'static>,
-    not_after: i64,
+    pub(super) not_after: i64,
     key: Zeroizing<KeyPair>,
     crl_lifetime: Duration,
 }
 
 impl Authority {
-    /// Makes a new authority in a directory, which is made if need be, with an empty revocation list.
+    /// Makes a new authority in a directory, with an empty revocation list. The directory is made if need be, for its
+    /// owner alone.
     ///
     /// Its certificate names the trust domain, may sign certificates of components but not of further authorities, and
     /// is valid from five minutes ago.
@@ -67,7 +68,7 @@ impl Authority {
     /// without its certificate; [`PkiError::Io`] when writing fails.
     pub fn create(dir: impl Into<PathBuf>, trust_domain: TrustDomain, options: &CaOptions) -> Result<Self, PkiError> {
         let dir = dir.into();
-        std::fs::create_dir_all(&dir).map_err(write::failed(&dir, "made"))?;
+        write::make_directory(&dir)?;
         let [certificate_path, others @ ..] =
             [CERTIFICATE_FILE, RECORD_FILE, KEY_FILE, CRL_FILE].map(|name| dir.join(name));
         if certificate_path.exists() {
@@ -166,44 +167,15 @@ impl Authority {
         self.not_after
     }
 
-    /// Issues a certificate with a new key, and records it.
+    /// When the last of a principal's revoked certificates expires, in seconds since 1970-01-01 UTC; `None` when all have,
+    /// or there are none. Until then, whoever reads no revocation list still takes their keys for the principal's.
     ///
     /// # Errors
     ///
-    /// [`PkiError::BadValidity`] or [`PkiError::OutlivesAuthority`] for a lifetime that cannot be; [`PkiError::Io`] when
-    /// the record cannot be written.
-    pub fn issue(&self, profile: &Profile) -> Result<Issued, PkiError> {
-        let (not_before, not_after) = profile.validity(UnixTime::now())?;
-        if not_after > self.not_after {
-            let (asked, ends) = (x509::date(not_after), x509::date(self.not_after));
-            return Err(PkiError::OutlivesAuthority { asked, ends });
-        }
-        let endpoint = profile.endpoint.clone();
-        let principal = Principal { trust_domain: self.trust_domain.clone(), endpoint };
-        let serial = random_serial()?;
-        let mut params = CertificateParams::default();
-        params.not_before = date_time(not_before)?;
-        params.not_after = date_time(not_after)?;
-        params.serial_number = Some(SerialNumber::from_slice(&serial));
-        params.distinguished_name = common_name(&principal.endpoint.to_string());
-        params.subject_alt_names = vec![SanType::URI(principal.spiffe_id().try_into()?)];
-        params.subject_alt_names.extend(profile.server_names.iter().cloned());
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages.clone_from(&profile.usages);
-        params.use_authority_key_identifier_extension = true;
-        let key = Zeroizing::new(profile.key_algorithm.generate()?);
-        let certificate = params.signed_by(&*key, &self.issuer()?)?;
-        let entry =
-            Entry { serial: x509::hex(&serial), principal: principal.clone(), not_before, not_after, revoked_at: None };
-        self.record()?.issued(&entry)?;
-        Ok(Issued {
-            principal,
-            serial: entry.serial,
-            not_after,
-            certificate_pem: certificate.pem(),
-            key_pem: Zeroizing::new(key.serialize_pem()),
-        })
+    /// When the record cannot be read.
+    pub fn revoked_until(&self, principal: &Principal) -> Result<Option<i64>, PkiError> {
+        let record = Record::read(&self.dir.join(RECORD_FILE))?;
+        Ok(record.revoked_until(principal, x509::seconds(UnixTime::now())))
     }
 
     /// What was issued, oldest first.
@@ -288,11 +260,11 @@ impl Authority {
         Prepared::new(&path, list.pem()?.as_bytes(), Readable::ByAll)?.replace()
     }
 
-    fn issuer(&self) -> Result<Issuer<'_, &KeyPair>, PkiError> {
+    pub(super) fn issuer(&self) -> Result<Issuer<'_, &KeyPair>, PkiError> {
         Ok(Issuer::from_ca_cert_der(&self.certificate, &*self.key)?)
     }
 
-    fn record(&self) -> Result<Record, PkiError> {
+    pub(super) fn record(&self) -> Result<Record, PkiError> {
         Record::open(&self.dir.join(RECORD_FILE))
     }
 }
@@ -329,7 +301,7 @@ fn authority_params(
     Ok(params)
 }
 
-fn common_name(name: &str) -> DistinguishedName {
+pub(super) fn common_name(name: &str) -> DistinguishedName {
     // RFC 5280, appendix A: a common name has at most 64 characters. It is for people; the identity is the URI name.
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name.chars().take(64).collect::<String>());
@@ -362,12 +334,12 @@ fn from_hex(text: &str) -> Vec<u8> {
 }
 
 /// A serial number of 16 bytes, 126 of its bits random: it cannot be guessed, is positive, and has no leading zero.
-fn random_serial() -> Result<[u8; 16], PkiError> {
+pub(super) fn random_serial() -> Result<[u8; 16], PkiError> {
     let mut serial: [u8; 16] = random()?;
     serial[0] = serial[0] & 0x3f | 0x40;
     Ok(serial)
 }
 
-fn date_time(seconds: i64) -> Result<OffsetDateTime, PkiError> {
+pub(super) fn date_time(seconds: i64) -> Result<OffsetDateTime, PkiError> {
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| PkiError::BadValidity)
 }

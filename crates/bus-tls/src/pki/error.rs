@@ -16,6 +16,17 @@ pub enum PkiError {
         /// The file.
         path: PathBuf,
     },
+    /// A revoked certificate of the component has not expired yet.
+    #[error(
+        "a certificate of {principal} is revoked, and its key would be admitted again until {until}: the broker reads no \
+         revocation list, and knows components by name; choose another name, or ask for this one explicitly"
+    )]
+    RevokedName {
+        /// Whom the certificate was asked for.
+        principal: Principal,
+        /// The end of the revoked certificate that lasts longest, in UTC.
+        until: String,
+    },
     /// The files in the place of a new certificate and its key are not those of the same principal.
     #[error(
         "`{path}` does not belong to a certificate of {principal} and is not overwritten; choose another directory"

@@ -23,7 +23,7 @@
 //! let authority = Authority::create(dir.path().join("pki"), TrustDomain::new("ransomeye.local")?, &CaOptions::default())?;
 //!
 //! let agent = Profile::component("agent".parse()?, "agent-linux-01".parse()?)?;
-//! let files = authority.issue(&agent)?.write(dir.path(), false)?;
+//! let (_, files) = authority.issue_to(dir.path(), &agent, false)?;
 //!
 //! let identity = TlsIdentity::load(TlsOptions::new(files.certificate, files.key, authority.ca_path()))?;
 //! assert_eq!(identity.principal().to_string(), "spiffe://ransomeye.local/agent/agent-linux-01");
@@ -32,6 +32,7 @@
 
 mod authority;
 mod error;
+mod issue;
 mod issued;
 mod list;
 mod profile;

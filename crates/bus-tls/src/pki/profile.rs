@@ -70,6 +70,8 @@ pub struct Profile {
     pub(super) server_names: Vec<SanType>,
     pub(super) usages: Vec<ExtendedKeyUsagePurpose>,
     pub(super) key_algorithm: KeyAlgorithm,
+    /// Whether it is issued although a revoked certificate of the same name has not expired.
+    pub(super) despite_revocation: bool,
     lifetime: Duration,
     not_before: Option<i64>,
     not_after: Option<i64>,
@@ -137,7 +139,8 @@ impl Profile {
     ) -> Result<Self, PkiError> {
         let role = Role::new(role).map_err(|error| PkiError::Crypto { reason: error.to_string() })?;
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        Ok(Self::new(role, component, server_names(names)?, usages))
+        // It is known by its host names, which a revocation list alone takes from it, and listed nowhere by this one.
+        Ok(Self::new(role, component, server_names(names)?, usages).despite_revocation())
     }
 
     fn new(
@@ -151,6 +154,7 @@ impl Profile {
             server_names,
             usages,
             key_algorithm: KeyAlgorithm::default(),
+            despite_revocation: false,
             lifetime: DEFAULT_LIFETIME,
             not_before: None,
             not_after: None,
@@ -179,6 +183,15 @@ impl Profile {
     /// The kind of key to make. P-256 unless set.
     pub fn key_algorithm(mut self, algorithm: KeyAlgorithm) -> Self {
         self.key_algorithm = algorithm;
+        self
+    }
+
+    /// Issues it although a revoked certificate of the same component has not expired yet, which is refused unless set.
+    ///
+    /// nats-server reads no revocation list and knows components by name: as long as the component is listed, it admits
+    /// the revoked key as well as the new one. Brokers and relays are not listed; for them, this is set already.
+    pub fn despite_revocation(mut self) -> Self {
+        self.despite_revocation = true;
         self
     }
 

@@ -106,6 +106,12 @@ impl Record {
         self.entries.iter().any(|entry| entry.serial == serial && entry.revoked_at.is_some())
     }
 
+    /// When the last of a principal's revoked certificates expires; `None` when none is left that has not.
+    pub(super) fn revoked_until(&self, principal: &Principal, now: i64) -> Option<i64> {
+        let revoked = self.entries.iter().filter(|entry| entry.principal == *principal && entry.revoked_at.is_some());
+        revoked.map(|entry| entry.not_after).filter(|not_after| *not_after >= now).max()
+    }
+
     pub(super) fn issued(&mut self, entry: &Entry) -> Result<(), PkiError> {
         let Entry { serial, principal, not_before, not_after, revoked_at: _ } = entry;
         self.append(&format!("issued\t{serial}\t{principal}\t{not_before}\t{not_after}"))

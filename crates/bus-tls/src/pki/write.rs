@@ -1,7 +1,7 @@
 //! Writing files: with the right permissions from the first byte on, whole or not at all, and never over another file
 //! by accident.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ impl Prepared {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.new", x509::hex(&random::<8>()?)));
         let prepared = Self { temporary: path.with_file_name(name), path: path.into() };
-        let written = open_new(&prepared.temporary, readable).and_then(|file| fill(file, bytes));
+        let written = to_write(readable).create_new(true).open(&prepared.temporary).and_then(|file| fill(file, bytes));
         written.map_err(failed(path, "written"))?;
         Ok(prepared)
     }
@@ -57,10 +57,22 @@ impl Drop for Prepared {
     }
 }
 
+/// Makes a directory, and those above it, unless they are there. Those that it makes are their owner's alone.
+pub(super) fn make_directory(dir: &Path) -> Result<(), PkiError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(dir).map_err(failed(dir, "made"))
+}
+
 /// Keeps other programs from writing certificates into a directory until the returned file is dropped.
 pub(super) fn lock(dir: &Path) -> Result<File, PkiError> {
     let path = dir.join(LOCK_FILE);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = to_write(Readable::ByOwner).create(true).truncate(false).open(&path);
     let file = file.map_err(failed(&path, "opened"))?;
     file.lock().map_err(failed(&path, "locked"))?;
     Ok(file)
@@ -71,10 +83,10 @@ pub(super) fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) ->
     move |reason| PkiError::Io { path: path.clone(), action, reason }
 }
 
-/// Creates a file, and fails if one is there.
-pub(super) fn open_new(path: &Path, readable: Readable) -> io::Result<File> {
+/// How to open a file to write it, with these permissions should it be created.
+fn to_write(readable: Readable) -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
@@ -85,7 +97,7 @@ pub(super) fn open_new(path: &Path, readable: Readable) -> io::Result<File> {
     }
     #[cfg(not(unix))]
     let _ = readable;
-    options.open(path)
+    options
 }
 
 fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {

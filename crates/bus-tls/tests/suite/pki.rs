@@ -384,3 +384,79 @@ fn debug_output_shows_no_key() {
     }
     assert!(shown.contains("agent-01"));
 }
+
+#[test]
+fn what_is_made_beside_the_certificates_is_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pki, out) = (dir.path().join("deployment/pki"), dir.path().join("deployment/out/agent"));
+    let authority = Authority::create(&pki, domain(), &CaOptions::default()).unwrap();
+    authority.issue(&agent()).unwrap().write(&out, false).unwrap();
+    for made in ["deployment", "deployment/pki", "deployment/out", "deployment/out/agent"] {
+        assert_eq!(mode(&dir.path().join(made)), 0o700, "{made}");
+    }
+    assert_eq!(mode(&out.join(".bus-pki.lock")), 0o600);
+}
+
+#[test]
+fn what_cannot_be_written_is_not_recorded() {
+    let pki = Pki::new();
+    let file = |name: &str| pki.dir.path().join(name);
+    let refused = |overwrite| {
+        let error = pki.authority.issue_to(pki.dir.path(), &agent(), overwrite).unwrap_err();
+        assert!(pki.authority.issued().unwrap().is_empty(), "{error:?}");
+        error
+    };
+    std::os::unix::fs::symlink("nowhere", file("agent-01.key")).unwrap();
+    assert!(matches!(refused(false), PkiError::AlreadyExists { path } if path == file("agent-01.key")));
+    assert!(matches!(refused(true), PkiError::NotReplaced { path, .. } if path == file("agent-01.key")));
+    fs::remove_file(file("agent-01.key")).unwrap();
+    fs::create_dir(file("agent-01.crt")).unwrap();
+    assert!(matches!(refused(true), PkiError::NotReplaced { path, .. } if path == file("agent-01.crt")));
+    fs::remove_dir(file("agent-01.crt")).unwrap();
+    let (issued, files) = pki.authority.issue_to(pki.dir.path(), &agent(), false).unwrap();
+    assert_eq!(pki.authority.issued().unwrap()[0].serial, issued.serial());
+    TlsIdentity::load(TlsOptions::new(files.certificate, &files.key, pki.authority.ca_path())).unwrap();
+    fs::remove_file(&files.key).unwrap();
+    fs::create_dir(&files.key).unwrap();
+    let error = pki.authority.issue_to(pki.dir.path(), &agent(), true).unwrap_err();
+    assert!(matches!(error, PkiError::NotReplaced { path, .. } if path == files.key));
+    assert_eq!(pki.authority.issued().unwrap().len(), 1);
+}
+
+#[test]
+fn a_name_with_a_revoked_certificate_is_issued_none_until_that_expires() {
+    let pki = Pki::new();
+    let expired = pki.authority.issue(&agent().not_before(now() - 200).not_after(now() - 100)).unwrap();
+    pki.authority.revoke_principal(expired.principal()).unwrap();
+    assert_eq!(pki.authority.revoked_until(expired.principal()).unwrap(), None);
+    let stolen = pki.authority.issue(&agent()).unwrap();
+    pki.authority.issue(&agent()).unwrap();
+    pki.authority.revoke_serial(stolen.serial()).unwrap();
+    assert_eq!(pki.authority.revoked_until(stolen.principal()).unwrap(), Some(stolen.not_after()));
+    let entries = pki.authority.issued().unwrap();
+    let refusals = [
+        pki.authority.issue(&agent()).unwrap_err(),
+        pki.authority.issue_to(pki.dir.path(), &agent(), true).unwrap_err(),
+    ];
+    for error in refusals {
+        assert!(
+            matches!(&error, PkiError::RevokedName { principal, .. } if principal == stolen.principal()),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("choose another name"), "{error}");
+    }
+    assert_eq!(pki.authority.issued().unwrap(), entries);
+    assert!(!pki.dir.path().join("agent-01.key").exists());
+    // Another name, or this one on demand.
+    let other = Profile::component("agent".parse().unwrap(), "agent-02".parse().unwrap()).unwrap();
+    pki.authority.issue(&other).unwrap();
+    pki.authority.issue(&agent().despite_revocation()).unwrap();
+}
+
+#[test]
+fn a_revoked_broker_keeps_its_name() {
+    let pki = Pki::new();
+    let revoked = pki.authority.issue(&broker()).unwrap();
+    pki.authority.revoke_serial(revoked.serial()).unwrap();
+    pki.authority.issue(&broker()).unwrap();
+}
