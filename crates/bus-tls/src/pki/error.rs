@@ -11,7 +11,7 @@ use crate::TlsError;
 #[non_exhaustive]
 pub enum PkiError {
     /// A file would have been overwritten.
-    #[error("`{path}` exists and is not overwritten; choose another directory, or ask for overwriting explicitly")]
+    #[error("`{path}` exists and is not overwritten: an authority never is, a certificate only when that is asked for")]
     AlreadyExists {
         /// The file.
         path: PathBuf,
