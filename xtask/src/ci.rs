@@ -149,7 +149,7 @@ fn has_directory(parent: &Path) -> bool {
 
 /// The pure crates build with each set of their features; the others have too few to differ.
 fn hack(workspace: &Workspace) -> Result<State> {
-    let pure = ["--package", "bus-proto", "--package", "bus-acl"];
+    let pure = ["--package", "bus-proto", "--package", "bus-acl", "--package", "bus-crypto"];
     if_installed(workspace, &[&["hack", "check", "--feature-powerset"], &pure[..]].concat())
 }
 

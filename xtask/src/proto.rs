@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use prost::Message;
 use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, MessageDescriptor};
 
-const FILES: [&str; 2] = ["ransomeye/v1/envelope.proto", "ransomeye/v1/messages.proto"];
+const FILES: [&str; 3] = ["ransomeye/v1/envelope.proto", "ransomeye/v1/keys.proto", "ransomeye/v1/messages.proto"];
 const PACKAGE: &str = "ransomeye.v1";
 const CODE: &str = "crates/bus-proto/src/generated/ransomeye.v1.rs";
 const DESCRIPTORS: &str = "proto/descriptors.bin";

@@ -3,11 +3,28 @@
 use crate::tidy::Violation;
 use crate::tidy::sources::Sources;
 
-const PURE: &[&str] = &["crates/bus-acl/src/", "crates/bus-proto/src/"];
+const PURE: &[&str] = &["crates/bus-acl/src/", "crates/bus-crypto/src/", "crates/bus-proto/src/"];
 
 /// What is pure is in `core` and `alloc`. What only `std` has, under whatever name it is imported, is files, sockets,
 /// clocks, threads and the environment: a pure crate gets what they would tell it as arguments.
 const IMPURE: &[&str] = &["std::", "use std", "extern crate std", "SystemTime", "Instant::now"];
+
+const CRYPTO: &str = "crates/bus-crypto/src/";
+
+/// Where the crypto provider has its random source, under whatever name it is imported, and the functions that use it
+/// unasked.
+const RANDOMNESS: &[&str] = &["aws_lc_rs::rand", "rand::", "SystemRandom", "::generate"];
+
+/// The provider's modules for signatures and encryption, and what a program would take from them.
+const ALGORITHMS: &[&str] = &[
+    "aws_lc_rs::aead",
+    "aws_lc_rs::agreement",
+    "aws_lc_rs::signature",
+    "Ed25519KeyPair",
+    "EcdsaKeyPair",
+    "RsaKeyPair",
+    "UnparsedPublicKey",
+];
 
 const TLS: &str = "crates/bus-tls/src/";
 
@@ -28,6 +45,17 @@ const TLS_ONLY: &[&str] = &[
 pub fn purity(sources: &Sources) -> Vec<Violation> {
     let pure = |path: &str| PURE.iter().any(|directory| path.starts_with(directory));
     mentions(sources, pure, IMPURE, "which a pure crate may not")
+}
+
+/// The crate for signatures takes random bytes as arguments, though its provider has some.
+pub fn randomness(sources: &Sources) -> Vec<Violation> {
+    mentions(sources, |path| path.starts_with(CRYPTO), RANDOMNESS, "and takes random bytes as arguments only")
+}
+
+/// Only `bus-crypto` names an algorithm that signs or encrypts messages.
+pub fn algorithms(sources: &Sources) -> Vec<Violation> {
+    let elsewhere = |path: &str| !path.starts_with(CRYPTO) && !path.starts_with("xtask/");
+    mentions(sources, elsewhere, ALGORITHMS, "which only bus-crypto may")
 }
 
 /// Only `bus-tls` builds TLS configurations, and nothing loosens them afterwards.
@@ -85,6 +113,30 @@ mod tests {
         let pure = "#![cfg_attr(not(feature = \"messages\"), no_std)]\nuse core::fmt;\nuse alloc::string::String;\n";
         let sources: Sources = [("crates/bus-proto/src/lib.rs", pure)].into_iter().collect();
         assert_eq!(purity(&sources), []);
+    }
+
+    #[test]
+    fn a_random_source_in_the_crate_for_signatures_is_found() {
+        for code in [
+            "use aws_lc_rs::rand::SystemRandom;",
+            "use aws_lc_rs::{digest, rand};\nfn f() { rand::fill(0); }",
+            "let pair = Ed25519KeyPair::generate();",
+        ] {
+            let sources: Sources = [("crates/bus-crypto/src/keys.rs", code)].into_iter().collect();
+            assert_eq!(randomness(&sources).len(), 1, "{code}");
+        }
+        let tests: Sources =
+            [("crates/bus-crypto/tests/suite/support.rs", "SystemRandom::new()")].into_iter().collect();
+        assert_eq!(randomness(&tests), []);
+    }
+
+    #[test]
+    fn a_second_door_to_signatures_is_found() {
+        let code = "use aws_lc_rs::signature::Ed25519KeyPair;";
+        let sources: Sources =
+            [("crates/bus-crypto/src/keys.rs", code), ("crates/bus-client/src/shared.rs", code)].into_iter().collect();
+        let found = algorithms(&sources);
+        assert!(matches!(found.as_slice(), [one] if one.place == "crates/bus-client/src/shared.rs:1"), "{found:?}");
     }
 
     #[test]

@@ -49,8 +49,14 @@ pub fn run(workspace: &Workspace) -> Result<bool> {
     let sources = Sources::read(workspace)?;
     let checks: [(&str, Vec<Violation>); 13] = [
         ("the arrows of the design point down", graph::arrows(&metadata)),
-        ("the pure crates stay pure", [graph::purity(workspace)?, doors::purity(&sources)].concat()),
-        ("each door is the only one", [graph::doors(&metadata), doors::tls_configurations(&sources)].concat()),
+        (
+            "the pure crates stay pure",
+            [graph::purity(workspace)?, doors::purity(&sources), doors::randomness(&sources)].concat(),
+        ),
+        (
+            "each door is the only one",
+            [graph::doors(&metadata), doors::tls_configurations(&sources), doors::algorithms(&sources)].concat(),
+        ),
         ("the operating system's trust store is out of reach", graph::trust_store_stub(&metadata)),
         ("the broker client is the one in third-party", graph::broker_client(&metadata)),
         ("banned crates are not built", graph::banned(workspace)?),

@@ -559,3 +559,64 @@ impl ::prost::Name for BatchMember {
         "/ransomeye.v1.BatchMember".into()
     }
 }
+/// A statement about a signing key, signed by that key and by the key of a TLS certificate. At most 16,384 bytes in all.
+/// Its SHA-256 is the key id that stands in the trailer of every envelope that the key signs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyBundle {
+    /// An encoded KeyStatement, at most 16,384 bytes. Mandatory.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub statement: ::prost::bytes::Bytes,
+    /// The Ed25519 signature by the key in the statement, 64 bytes: its holder took part. Mandatory.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub possession_signature: ::prost::bytes::Bytes,
+    /// The TLS 1.3 signature scheme of `leaf_signature`: 0x0403, 0x0503, 0x0804 or 0x0807, as the certificate's key
+    /// demands. Mandatory.
+    #[prost(uint32, tag = "3")]
+    pub scheme: u32,
+    /// The signature by the key of the first certificate of the chain, 1 to 1,024 bytes. Mandatory.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub leaf_signature: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for KeyBundle {
+    const NAME: &'static str = "KeyBundle";
+    const PACKAGE: &'static str = "ransomeye.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "ransomeye.v1.KeyBundle".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/ransomeye.v1.KeyBundle".into()
+    }
+}
+/// Whose a signing key is, and when it may be used.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyStatement {
+    /// The sender's full SPIFFE ID, at most 512 bytes, as in the first certificate of the chain. Mandatory.
+    #[prost(string, tag = "1")]
+    pub principal: ::prost::alloc::string::String,
+    /// The Ed25519 public key, 32 bytes, canonical and not of small order. Mandatory.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub public_key: ::prost::bytes::Bytes,
+    /// The first moment of signing, in Unix milliseconds, greater than 0. Mandatory.
+    #[prost(int64, tag = "3")]
+    pub not_before: i64,
+    /// The last moment of signing, in Unix milliseconds: after `not_before`, by at most 86,400,000. Mandatory.
+    #[prost(int64, tag = "4")]
+    pub sign_until: i64,
+    /// The last moment at which a receiver accepts what was signed, in Unix milliseconds: not before `sign_until`, and not
+    /// after the earliest end of a certificate of the chain. Mandatory.
+    #[prost(int64, tag = "5")]
+    pub verify_until: i64,
+    /// The certificate and its intermediates in DER, the certificate itself first, without the root: 1 to 8. Mandatory.
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+impl ::prost::Name for KeyStatement {
+    const NAME: &'static str = "KeyStatement";
+    const PACKAGE: &'static str = "ransomeye.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "ransomeye.v1.KeyStatement".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/ransomeye.v1.KeyStatement".into()
+    }
+}

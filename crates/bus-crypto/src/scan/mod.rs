@@ -1,0 +1,356 @@
+//! The canonical scan: one pass over an encoded envelope, with one possible reading as its result.
+//!
+//! Protobuf lets one message be written in many ways, and lets decoders differ on some of them: fields in any order, a
+//! field twice, two payloads of which the last wins, numbers padded with zeros. A signature over such bytes would prove
+//! less than it seems to. So [`scan`] accepts one way only, and every check reads its result:
+//!
+//! * fields stand in ascending order, and only repeated ones more than once;
+//! * every varint (keys, lengths, values) is in its shortest form;
+//! * no groups, no wire type but the schema's, no field below 1,000 that the schema does not have;
+//! * exactly one payload;
+//! * a field that holds its default (0 or empty) is absent: no encoder of protobuf 3 writes one, and whether it is *there*
+//!   would otherwise be a second reading of bytes whose *value* is the same;
+//! * the mandatory fields are there, and every field that a check depends on is within its bounds.
+//!
+//! The same holds within the payload, whatever its kind, within a batch's members, and within `trace_context`. Two things
+//! are left to whoever uses them: what `Custom.value` holds, and whether a value of a payload makes sense.
+
+mod batch;
+mod error;
+mod payload;
+mod reader;
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+pub use batch::{MAX_MEMBERS, Member};
+pub use error::{Place, Refusal, ScanError};
+pub(crate) use reader::{Field, Reader};
+
+/// The longest prefix that is scanned, in bytes: NATS advises against messages of more than 8 MiB.
+pub const MAX_PREFIX_LEN: usize = 8 * 1024 * 1024;
+
+/// The longest key bundle, in bytes.
+pub const MAX_BUNDLE_LEN: usize = 16_384;
+
+const MAX_TAGS: usize = 16;
+
+/// What kind of payload an envelope or a batch member carries, by its field in the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PayloadKind {
+    /// Field 10, `TelemetryEvent`.
+    Telemetry,
+    /// Field 11, `AlertEvent`.
+    Alert,
+    /// Field 12, `CommandRequest`.
+    Command,
+    /// Field 13, `Heartbeat`.
+    Heartbeat,
+    /// Field 14, `CommandResult`.
+    CommandResult,
+    /// Field 15, `Error`.
+    Error,
+    /// Field 16, `Custom`.
+    Custom,
+    /// Field 17, `Sealed`: a form, whose type only the subject names.
+    Sealed,
+    /// Field 18, `Batch`: a form; its members have the type.
+    Batch,
+}
+
+impl PayloadKind {
+    fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            10 => Self::Telemetry,
+            11 => Self::Alert,
+            12 => Self::Command,
+            13 => Self::Heartbeat,
+            14 => Self::CommandResult,
+            15 => Self::Error,
+            16 => Self::Custom,
+            17 => Self::Sealed,
+            18 => Self::Batch,
+            _ => return None,
+        })
+    }
+}
+
+/// Where a payload stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadView<'a> {
+    kind: PayloadKind,
+    bytes: &'a [u8],
+    start: usize,
+}
+
+impl<'a> PayloadView<'a> {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> PayloadKind {
+        self.kind
+    }
+
+    /// The encoded message of that kind. It may be empty.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The place of these bytes in the prefix, for taking them out of a shared buffer without a copy.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.bytes.len()
+    }
+}
+
+/// Takes the one payload of an envelope or a member out of its fields.
+fn take_payload<'a>(slot: &mut Option<PayloadView<'a>>, kind: PayloadKind, field: &Field<'a>) -> Result<(), Refusal> {
+    let bytes = field.element("payload")?;
+    match slot.replace(PayloadView { kind, bytes, start: field.start }) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::SeveralPayloads),
+    }
+}
+
+/// What an envelope says, borrowed from its bytes. Only [`scan`] makes one, so all that it shows is within its bounds.
+///
+/// It proves nothing about who wrote it: see [`crate::VerifiedPrefix`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan<'a> {
+    message_id: &'a str,
+    source_component: &'a str,
+    timestamp: i64,
+    subject: &'a str,
+    destination: Option<&'a str>,
+    expires_at: Option<i64>,
+    correlation_id: Option<&'a [u8; 32]>,
+    sequence: Option<u64>,
+    priority: Option<u8>,
+    payload: PayloadView<'a>,
+    bundle: Option<&'a [u8]>,
+    members: Vec<Member<'a>>,
+}
+
+impl<'a> Scan<'a> {
+    /// A UUID of version 7 in hyphenated lower-case form, 36 bytes.
+    #[must_use]
+    pub fn message_id(&self) -> &'a str {
+        self.message_id
+    }
+
+    /// The component that the sender claims to be, 1 to 63 bytes; its grammar is not checked here, for verification
+    /// compares it with the certificate's.
+    #[must_use]
+    pub fn source_component(&self) -> &'a str {
+        self.source_component
+    }
+
+    /// When the message was made, in Unix milliseconds, greater than 0.
+    #[must_use]
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+
+    /// The subject that the sender published to, 1 to 512 bytes.
+    #[must_use]
+    pub fn subject(&self) -> &'a str {
+        self.subject
+    }
+
+    /// The SPIFFE ID of the one receiver of a directed message, 1 to 512 bytes.
+    #[must_use]
+    pub fn destination(&self) -> Option<&'a str> {
+        self.destination
+    }
+
+    /// When the message stops being worth delivering, in Unix milliseconds, greater than 0. `None` means never.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<i64> {
+        self.expires_at
+    }
+
+    /// For a reply, the digest of the request that it answers.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<&'a [u8; 32]> {
+        self.correlation_id
+    }
+
+    /// The number of this envelope among those of its key and subject, from 1. `None` means that it is not counted.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// The urgency, 1 to 10. `None` stands for 5.
+    #[must_use]
+    pub fn priority(&self) -> Option<u8> {
+        self.priority
+    }
+
+    /// The one payload.
+    #[must_use]
+    pub fn payload(&self) -> &PayloadView<'a> {
+        &self.payload
+    }
+
+    /// The key bundle that came along, 1 to 16,384 bytes, as yet unread.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&'a [u8]> {
+        self.bundle
+    }
+
+    /// The members of a batch, 1 to 256, all of one kind; empty if the payload is no batch.
+    #[must_use]
+    pub fn members(&self) -> &[Member<'a>] {
+        &self.members
+    }
+}
+
+/// Reads the prefix of an envelope: the message without its trailer.
+///
+/// One pass over each message in it, in time proportional to the length. Nothing is allocated, except for the list of a batch's members.
+///
+/// ```
+/// use bus_crypto::scan;
+/// use bus_proto::{ComponentId, prost::Message, v1::{Envelope, Heartbeat}};
+///
+/// let source = ComponentId::new("agent-01")?;
+/// let mut envelope = Envelope::new(&source, Heartbeat::default(), 1_790_000_000_000, [7; 10]);
+/// envelope.subject = "ransomeye.events.heartbeat.agent.agent-01".into();
+/// let prefix = envelope.encode_to_vec();
+///
+/// assert_eq!(scan(&prefix)?.subject(), envelope.subject);
+///
+/// // The same message with its first field repeated at the end decodes to the same values, and is refused.
+/// let twice = [&prefix[..], &prefix[..38]].concat();
+/// assert!(scan(&twice).is_err());
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// The first thing that is not as it must be: first in the envelope itself, then in its payload, then in its trace context.
+pub fn scan(prefix: &[u8]) -> Result<Scan<'_>, ScanError> {
+    let fields = Fields::read(prefix).map_err(|refusal| refusal.at(Place::Envelope))?;
+    let missing = |field| Refusal::Missing { field }.at(Place::Envelope);
+    let payload = fields.payload.ok_or(Refusal::NoPayload.at(Place::Envelope))?;
+    let scan = Scan {
+        message_id: fields.message_id.ok_or(missing("message_id"))?,
+        source_component: fields.source_component.ok_or(missing("source_component"))?,
+        timestamp: fields.timestamp.ok_or(missing("timestamp_utc"))?,
+        subject: fields.subject.ok_or(missing("subject"))?,
+        destination: fields.destination,
+        expires_at: fields.expires_at,
+        correlation_id: fields.correlation_id,
+        sequence: fields.sequence,
+        priority: fields.priority,
+        members: match payload.kind {
+            PayloadKind::Batch => batch::members(&payload)?,
+            PayloadKind::Sealed => payload::sealed(&payload).map(|()| Vec::new())?,
+            _ => payload::plain(&payload).map(|()| Vec::new()).map_err(|refusal| refusal.at(Place::Payload))?,
+        },
+        payload,
+        bundle: fields.bundle,
+    };
+    payload::trace_context(fields.trace_context).map_err(|refusal| refusal.at(Place::TraceContext))?;
+    Ok(scan)
+}
+
+/// The fields of an envelope, as far as they have been met.
+#[derive(Default)]
+struct Fields<'a> {
+    message_id: Option<&'a str>,
+    source_component: Option<&'a str>,
+    timestamp: Option<i64>,
+    subject: Option<&'a str>,
+    destination: Option<&'a str>,
+    expires_at: Option<i64>,
+    correlation_id: Option<&'a [u8; 32]>,
+    sequence: Option<u64>,
+    priority: Option<u8>,
+    payload: Option<PayloadView<'a>>,
+    /// Empty if it is absent, which comes to the same here.
+    trace_context: &'a [u8],
+    bundle: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn read(prefix: &'a [u8]) -> Result<Self, Refusal> {
+        if prefix.len() > MAX_PREFIX_LEN {
+            return Err(Refusal::TooLong { len: prefix.len(), max: MAX_PREFIX_LEN });
+        }
+        let mut fields = Self::default();
+        let mut tags = 0;
+        let mut reader = Reader::new(prefix, 0);
+        while let Some(field) = reader.next()? {
+            match field.number {
+                1 => fields.message_id = Some(message_id(&field)?),
+                2 => {
+                    fields.source_component = Some(field.text("source_component", 63, "it must be 1 to 63 bytes")?);
+                }
+                3 => fields.timestamp = Some(field.moment("timestamp_utc")?),
+                4 => fields.subject = Some(field.text("subject", 512, "it must be 1 to 512 bytes")?),
+                5 => {
+                    fields.destination =
+                        Some(field.text("destination", 512, "it must be 1 to 512 bytes, or absent")?);
+                }
+                6 => fields.expires_at = Some(field.moment("expires_at")?),
+                7 => fields.correlation_id = Some(correlation_id(&field)?),
+                8 => fields.sequence = Some(field.varint("sequence")?),
+                9 => fields.priority = Some(priority(&field)?),
+                20 => tags = tag(&field, tags)?,
+                21 => fields.trace_context = field.message("trace_context")?,
+                22 => {
+                    let rule = "it must be 1 to 16,384 bytes, or absent";
+                    fields.bundle = Some(field.bytes_up_to("bundle", MAX_BUNDLE_LEN, rule)?);
+                }
+                number => match PayloadKind::from_number(number) {
+                    Some(kind) => take_payload(&mut fields.payload, kind, &field)?,
+                    None => field.unknown()?,
+                },
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn correlation_id<'a>(field: &Field<'a>) -> Result<&'a [u8; 32], Refusal> {
+    field.array("correlation_id", "it must be 32 bytes, or absent")
+}
+
+fn priority(field: &Field<'_>) -> Result<u8, Refusal> {
+    let out_of_bounds = Refusal::OutOfBounds { field: "priority", rule: "it must be 1 to 10, or absent" };
+    u8::try_from(field.varint("priority")?).ok().filter(|priority| *priority <= 10).ok_or(out_of_bounds)
+}
+
+/// Checks one tag and counts it.
+fn tag(field: &Field<'_>, before: usize) -> Result<usize, Refusal> {
+    let tag = field.element("tags")?;
+    if before == MAX_TAGS {
+        return Err(Refusal::OutOfBounds { field: "tags", rule: "there may be at most 16" });
+    }
+    if !(1..=64).contains(&tag.len()) {
+        return Err(Refusal::OutOfBounds { field: "tags", rule: "each must be 1 to 64 bytes" });
+    }
+    if core::str::from_utf8(tag).is_err() {
+        return Err(Refusal::NotUtf8 { field: "tags" });
+    }
+    Ok(before + 1)
+}
+
+/// A UUID of version 7 and the variant of RFC 9562, in its hyphenated form with lower-case digits.
+fn message_id<'a>(field: &Field<'a>) -> Result<&'a str, Refusal> {
+    let bytes = field.bytes("message_id")?;
+    let well_formed = bytes.len() == 36
+        && bytes.iter().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            14 => *byte == b'7',
+            19 => matches!(byte, b'8' | b'9' | b'a' | b'b'),
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        });
+    if !well_formed {
+        return Err(Refusal::MessageId);
+    }
+    core::str::from_utf8(bytes).map_err(|_| Refusal::MessageId)
+}

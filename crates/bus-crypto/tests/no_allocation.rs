@@ -1,0 +1,92 @@
+//! Scanning a single message allocates nothing, whether it is accepted or refused.
+#![allow(unsafe_code, reason = "a counting allocator has no safe form")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+
+use bus_crypto::{scan, trailer};
+use bus_proto::prost::Message;
+use bus_proto::v1::{Envelope, Heartbeat, Sealed, TraceContext, WrappedKey, envelope::Payload};
+use bus_proto::{ComponentId, IdentityError};
+
+/// The system's allocator, counting per thread what it is asked for.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations<T>(work: impl FnOnce() -> T) -> usize {
+    let before = ALLOCATIONS.with(Cell::get);
+    black_box(work());
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| Box::new(1)), 1);
+}
+
+#[test]
+fn a_single_message_is_read_without_an_allocation() -> Result<(), IdentityError> {
+    let beat = Heartbeat { uptime: 1, version: "0.1.0".into() };
+    let mut envelope = Envelope::new(&ComponentId::new("agent-01")?, beat, 1_790_000_000_000, [7; 10]);
+    envelope.subject = "ransomeye.events.heartbeat.agent.agent-01".into();
+    envelope.tags = vec!["one".into(), "two".into()];
+    let prefix = envelope.encode_to_vec();
+    assert!(scan(&prefix).is_ok());
+    assert_eq!(allocations(|| scan(&prefix).is_ok()), 0);
+    let mut message = prefix.clone();
+    trailer::append(&mut message, &bus_crypto::KeyId::of_bundle(b"any"), &signature());
+    assert!(trailer::split(&message).is_ok());
+    assert_eq!(allocations(|| trailer::split(&message).is_ok()), 0);
+    for length in 0..prefix.len() {
+        assert_eq!(allocations(|| scan(&prefix[..length]).is_ok()), 0, "{length} bytes");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sealed_payload_is_read_without_an_allocation() -> Result<(), IdentityError> {
+    let key = WrappedKey { recipient: "spiffe://ransomeye.local/core/core-01".into(), ..WrappedKey::default() };
+    let sealed = |wrapped: &[u8]| {
+        Payload::Sealed(Sealed {
+            epoch_id: vec![1; 16].into(),
+            commitment: vec![2; 32].into(),
+            counter: 1,
+            ciphertext: vec![3; 64].into(),
+            wrapped_keys: vec![WrappedKey { wrapped: wrapped.to_vec().into(), ..key.clone() }; 256],
+        })
+    };
+    for (wrapped, accepted) in [(&[9; 80][..], true), (&[], false)] {
+        let mut envelope = Envelope::new(&ComponentId::new("agent-01")?, sealed(wrapped), 1_790_000_000_000, [7; 10]);
+        envelope.subject = "ransomeye.events.alert.agent.agent-01".into();
+        envelope.trace_context = Some(TraceContext { traceparent: "00".into(), tracestate: "a=b".into() });
+        let prefix = envelope.encode_to_vec();
+        assert_eq!(scan(&prefix).is_ok(), accepted);
+        assert_eq!(allocations(|| scan(&prefix).is_ok()), 0);
+    }
+    Ok(())
+}
+
+fn signature() -> bus_crypto::keys::Signature {
+    bus_crypto::keys::Signature::from_bytes([0; 64])
+}
