@@ -110,6 +110,9 @@ pub(crate) struct IssueArgs {
 
 /// What is revoked.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "bus pki revoke [--dir DIR] ROLE/COMPONENT\n       bus pki revoke [--dir DIR] --serial SERIAL"
+)]
 pub(crate) struct RevokeArgs {
     /// All certificates of this component
     #[arg(value_name = "ROLE/COMPONENT", required_unless_present = "serial", conflicts_with = "serial")]
@@ -285,6 +288,7 @@ fn next_step(args: &IssueArgs) -> String {
     let dir = args.place.dir.display();
     match args.component.role.as_str() {
         "broker" => format!("bus server run --from-pki {dir}, once its components have certificates"),
+        "relay" => "a relay is no component: the broker's own configuration decides what it may do".to_owned(),
         _ => "the server must know it too: bus server run --from-pki does after a restart, or a reload (SIGHUP)"
             .to_owned(),
     }
