@@ -15,7 +15,7 @@ use crate::connection::{BusClient, Inner, unix_ms};
 use crate::error::{PublishError, RequestError, SubscribeError};
 use crate::inbound::{Received, Rejected};
 use crate::probe::AbortOnDrop;
-use crate::status::Status;
+use crate::status::{CloseReason, Status};
 
 type Answer = Received<AnyPayload>;
 
@@ -179,8 +179,8 @@ impl Inner {
         // In a task of its own, so that a request with a short limit does not undo what the next one needs.
         let inner = Arc::clone(self);
         let opened = tokio::spawn(async move { inner.open_readers(&kinds, &own).await }).await;
-        // The task neither panics nor is aborted, but with the runtime.
-        opened.unwrap_or(Ok(())).map_err(RequestError::from)
+        // The task neither panics nor is aborted, but with the runtime. Nothing is asked then: no answer could be heard.
+        Ok(opened.unwrap_or(Err(SubscribeError::Closed(CloseReason::Ended)))?)
     }
 
     async fn open_readers(

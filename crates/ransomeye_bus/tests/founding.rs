@@ -6,6 +6,15 @@ use ransomeye_bus::protocol::prost::Message;
 use ransomeye_bus::protocol::{ComponentId, Envelope, Heartbeat};
 
 #[test]
+fn the_facade_re_exports_the_four_crates() {
+    use std::any::type_name;
+    assert_eq!(type_name::<ransomeye_bus::client::BusClient>(), type_name::<bus_client::BusClient>());
+    assert_eq!(type_name::<ransomeye_bus::mtls::VerifiedLeaf>(), type_name::<bus_tls::VerifiedLeaf>());
+    assert_eq!(type_name::<ransomeye_bus::acl::Policy>(), type_name::<bus_acl::Policy>());
+    assert_eq!(type_name::<ransomeye_bus::protocol::AlertEvent>(), type_name::<bus_proto::v1::AlertEvent>());
+}
+
+#[test]
 fn a_heartbeat_envelope_round_trips_byte_exactly() {
     let source = ComponentId::new("agent-linux-01").unwrap();
     let beat = Heartbeat { uptime: 3_600, version: "0.1.0".into() };
