@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bus_acl::Policy;
-use bus_client::{BusClient, BusOptions};
+use bus_client::{BusClient, BusOptions, Provisioned};
 use bus_natsd::{NatsServer, ServerConfig, TlsFiles};
 use bus_proto::{Endpoint, Principal, TrustDomain};
 use bus_tls::pki::{Authority, CaOptions, IssuedFiles, Profile};
@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 /// The trust domain of every test deployment.
 pub const TRUST_DOMAIN: &str = "ransomeye.test";
+
+/// Who makes the keys stream of a test deployment that has one.
+pub const PROVISIONER: &str = "control/provisioner";
 
 /// The pinned nats-server: `BUS_NATS_SERVER`, else the one that `cargo xtask fetch` put below the target directory.
 ///
@@ -47,10 +50,27 @@ impl Deployment {
         Self::start_with(components, |_| {})
     }
 
+    /// As [`Deployment::start`], with a keys stream, which [`PROVISIONER`] has made.
+    pub async fn start_with_keys_stream(components: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let store = folder.path().join("jetstream");
+        let deployment = Self::start_in(folder, components, |config| {
+            config.jetstream_dir = Some(store);
+            config.provisioner = Some(principal(PROVISIONER));
+        });
+        let provisioner = deployment.connect(PROVISIONER).await;
+        assert_eq!(provisioner.provision_keys_stream().await.unwrap(), Provisioned::Created);
+        provisioner.drain().await.unwrap();
+        deployment
+    }
+
     /// As [`Deployment::start`], with further changes to the server's configuration.
     #[must_use]
     pub fn start_with(components: &[&str], change: impl FnOnce(&mut ServerConfig)) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory");
+        Self::start_in(tempfile::tempdir().expect("a temporary directory"), components, change)
+    }
+
+    fn start_in(folder: TempDir, components: &[&str], change: impl FnOnce(&mut ServerConfig)) -> Self {
         let domain = TrustDomain::new(TRUST_DOMAIN).unwrap();
         let authority = Authority::create(folder.path().join("pki"), domain, &CaOptions::default()).unwrap();
         let profile = Profile::broker("nats-1".parse().unwrap(), ["localhost", "127.0.0.1"]).unwrap();

@@ -92,6 +92,11 @@ async fn a_malformed_reply_subject_leaves_the_connection_of_a_subscriber_alone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unsigned_message_is_rejected_and_the_subscriber_goes_on() {
+    refused_by(Layer::Receiver, "an agent sends an unsigned message").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn undecodable_bytes_are_rejected_and_the_subscriber_goes_on() {
     refused_by(Layer::Receiver, "an agent sends undecodable bytes").await;
 }
@@ -108,7 +113,72 @@ async fn a_command_sent_as_telemetry_is_rejected_and_the_subscriber_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_message_is_rejected_and_the_subscriber_goes_on() {
-    refused_by(Layer::Receiver, "an agent sends an old message again").await;
+    refused_by(Layer::Receiver, "an agent sends an old message").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_message_is_rejected_and_the_subscriber_goes_on() {
+    refused_by(Layer::Receiver, "an agent sends an expired message").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_not_counted_is_rejected_and_the_subscriber_goes_on() {
+    refused_by(Layer::Receiver, "an agent sends a message that is not counted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absurd_numbers_overflow_nothing() {
+    refused_by(Layer::Receiver, "an agent sends absurd numbers").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_a_destination_is_rejected_and_the_subscriber_goes_on() {
+    refused_by(Layer::Receiver, "an agent sends an event with a destination").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_values_are_rejected_and_the_subscriber_goes_on() {
+    refused_by(Layer::Receiver, "an agent sends impossible values").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_no_longer_signs_is_rejected_and_the_subscriber_goes_on() {
+    refused_by(Layer::Receiver, "an agent signs with a key whose time for signing is over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_keys_at_a_time_than_are_kept_apart_are_rejected() {
+    refused_by(Layer::Receiver, "an agent signs with too many keys at a time").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_257_members_is_rejected_and_the_subscriber_goes_on() {
+    refused_by(Layer::Receiver, "an agent sends a batch of 257 members").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_mixed_types_is_rejected_whole() {
+    refused_by(Layer::Receiver, "an agent sends a batch of mixed types").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_another_type_than_its_subject_is_rejected_whole() {
+    refused_by(Layer::Receiver, "an agent sends a batch of another type").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_member_of_a_batch_is_dropped_alone() {
+    refused_by(Layer::Receiver, "an agent sends a batch with an expired member").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impossible_member_of_a_batch_is_dropped_alone() {
+    refused_by(Layer::Receiver, "an agent sends a batch with an impossible member").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_publishes_in_anothers_name_is_rejected() {
+    refused_by(Layer::Receiver, "an agent has the server publish in another's name").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bus_acl::{Policy, Why};
 use bus_client::{
-    BusClient, BusEvent, CloseReason, CommandHandler, ConnectError, PublishError, Received, Rejected, RequestError,
-    Status, SubscribeError,
+    BusClient, BusEvent, CloseReason, CommandHandler, ConnectError, PublishError, Rejected, RequestError, Status,
+    SubscribeError, Verified,
 };
 use bus_proto::v1::{
     AlertEvent, CommandRequest, CommandResult, CommandStatus, CommandType, Envelope, Heartbeat, Severity,
@@ -36,7 +36,7 @@ fn endpoint(text: &str) -> Endpoint {
     text.parse().unwrap()
 }
 
-async fn next<T: Payload>(subscription: &mut bus_client::Subscription<T>) -> Result<Received<T>, Rejected> {
+async fn next<T: Payload>(subscription: &mut bus_client::Subscription<T>) -> Result<Verified<T>, Rejected> {
     timeout(PATIENCE, subscription.next()).await.expect("a message in time").expect("an open subscription")
 }
 
@@ -169,7 +169,7 @@ async fn permissions_withdrawn_from_a_live_connection_are_reported() {
 struct Obeys;
 
 impl CommandHandler for Obeys {
-    async fn handle(&self, command: Received<CommandRequest>) -> CommandResult {
+    async fn handle(&self, command: Verified<CommandRequest>) -> CommandResult {
         match command.payload().target_pid {
             13 => panic!("a handler that fails"),
             pid => CommandResult::completed(format!("{} ended {pid}", command.sender().component())),
@@ -309,12 +309,12 @@ async fn a_message_that_is_too_large_is_refused_here_and_the_connection_stays() 
     let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
     let agent = deployment.connect("agent/agent-01").await;
     let connects = agent.stats().connects;
-    let mut envelope = agent.envelope(beat(1)).unwrap();
-    envelope.bundle = vec![0; 16_000].into();
-    let small = BusClient::connect(deployment.options("agent/agent-01").max_payload(8_000)).await.unwrap();
-    let refused = small.publish(envelope.clone()).await;
-    assert!(matches!(refused, Err(PublishError::TooLarge { max: 8_000, .. })), "{refused:?}");
-    agent.publish(envelope).await.unwrap();
+    let description = "x".repeat(4_000);
+    let alert = AlertEvent { threat_type: "test".into(), severity: Severity::Low.into(), description };
+    let small = BusClient::connect(deployment.options("agent/agent-01").max_payload(3_000)).await.unwrap();
+    let refused = small.publish(alert.clone()).await;
+    assert!(matches!(refused, Err(PublishError::TooLarge { max: 3_000, .. })), "{refused:?}");
+    agent.publish(alert).await.unwrap();
     assert_eq!(agent.max_payload(), 262_144);
     assert_eq!(agent.stats().connects, connects);
 }
@@ -413,7 +413,8 @@ async fn every_call_ends_while_the_server_is_down_and_works_again_after_its_rest
 async fn what_a_slow_subscriber_missed_is_counted_exactly() {
     let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
     let core = BusClient::connect(deployment.options("core/core-01").subscription_capacity(100)).await.unwrap();
-    let agent = deployment.connect("agent/agent-01").await;
+    // Envelopes are counted: here each has one message.
+    let agent = BusClient::connect(deployment.options("agent/agent-01").max_batch(1)).await.unwrap();
     let mut events = core.events();
     let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
     for _ in 0..1_000 {
@@ -612,7 +613,7 @@ static ANYWHERE: std::sync::OnceLock<Endpoint> = std::sync::OnceLock::new();
 struct Slow(std::sync::Arc<tokio::sync::Notify>, std::sync::Arc<tokio::sync::Notify>);
 
 impl CommandHandler for Slow {
-    async fn handle(&self, _: Received<CommandRequest>) -> CommandResult {
+    async fn handle(&self, _: Verified<CommandRequest>) -> CommandResult {
         self.0.notify_one();
         self.1.notified().await;
         CommandResult::completed("at last")
@@ -680,18 +681,18 @@ async fn a_reader_that_keeps_up_misses_nothing() {
     let options = deployment.options("core/core-01").subscription_capacity(1_000_000).subscription_bytes(1 << 30);
     let core = BusClient::connect(options).await.unwrap();
     let agent = deployment.connect("agent/agent-01").await;
-    let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
+    let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
     let publishing = tokio::spawn(async move {
-        for _ in 0..MESSAGES {
-            agent.publish(load(1.0)).await.unwrap();
+        for uptime in 0..MESSAGES {
+            agent.publish(beat(uptime)).await.unwrap();
         }
         agent.flush().await.unwrap();
     });
-    for sequence in 1..=MESSAGES {
-        assert_eq!(next(&mut telemetry).await.unwrap().sequence(), sequence);
+    for uptime in 0..MESSAGES {
+        assert_eq!(next(&mut beats).await.unwrap().payload().uptime, uptime);
     }
     publishing.await.unwrap();
-    assert_eq!(telemetry.missed(), 0);
+    assert_eq!(beats.missed(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -783,7 +784,7 @@ async fn requests_with_short_limits_come_through_in_the_end() {
 struct PanicsAtOnce;
 
 impl CommandHandler for PanicsAtOnce {
-    fn handle(&self, command: Received<CommandRequest>) -> impl Future<Output = CommandResult> + Send {
+    fn handle(&self, command: Verified<CommandRequest>) -> impl Future<Output = CommandResult> + Send {
         assert!(command.payload().target_pid == 0, "a handler that fails before it begins");
         std::future::ready(CommandResult::completed(""))
     }

@@ -4,6 +4,14 @@
 
 #[path = "cli/desk.rs"]
 mod desk;
+#[path = "cli/keys.rs"]
+mod keys;
+#[path = "cli/proofs.rs"]
+mod proofs;
+// Elsewhere nobody is told.
+#[cfg(target_os = "linux")]
+#[path = "cli/rotation.rs"]
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bus_tests::deployment::pinned_server;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use desk::{Desk, Finished, Process, dead_address, mode, process_state};
 
@@ -180,6 +188,75 @@ fn a_server_without_a_certificate_names_the_command_that_makes_one() {
 }
 
 #[test]
+fn a_server_provisions_its_keys_stream_with_a_certificate_that_it_issues_itself() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let mut server = desk.start("server run --from-pki pki --port 0 --json");
+    let ready = server.event("ready");
+    assert_eq!(ready["keys_stream"], "RANSOMEYE_KEYS");
+    assert_eq!(ready["components"], 1, "the provisioner is no component");
+    server.wait_for_log("RANSOMEYE_KEYS is there, created");
+    let url = ready["url"].as_str().unwrap();
+    let again = desk.done(&format!("server provision --as control/provisioner --url {url} --json")).json();
+    assert_eq!((&again["stream"], &again["outcome"]), (&json!("RANSOMEYE_KEYS"), &json!("unchanged")));
+    desk.run(&format!("server provision --as agent/agent-01 --url {url}")).exits_with(3).says("provisioner");
+    server.signal(Signal::HUP);
+    assert_eq!(server.event("reloaded")["components"], 1);
+    desk.done(&format!("server provision --as control/provisioner --url {url}"));
+    server.signal(Signal::TERM);
+    server.ends_with(0);
+
+    let issued = desk.read("pki/control/provisioner.crt");
+    let ready = desk.start("server run --from-pki pki --port 0 --json").event("ready");
+    assert_eq!(ready["keys_stream"], "RANSOMEYE_KEYS");
+    assert_eq!(desk.read("pki/control/provisioner.crt"), issued, "a valid certificate is not replaced");
+}
+
+#[test]
+fn a_server_that_cannot_have_a_keys_stream_says_so_and_runs_without() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let tls = "--cert pki/broker/nats-1.crt --key pki/broker/nats-1.key --ca pki/ca.crt --component agent/agent-01";
+    let mut storeless = desk.start(&format!("server run {tls} --port 0 --json"));
+    assert_eq!(storeless.event("ready")["keys_stream"], Value::Null);
+    storeless.wait_for_log("there is no keys stream");
+    let mut alone = desk.start(&format!("server run {tls} --port 0 --json --store streams"));
+    assert_eq!(alone.event("ready")["keys_stream"], Value::Null);
+    alone.wait_for_log("nobody provisions the keys stream");
+
+    desk.done("pki issue control/provisioner");
+    desk.done("pki revoke control/provisioner");
+    let mut revoked = desk.start("server run --from-pki pki --port 0 --json");
+    assert_eq!(revoked.event("ready")["keys_stream"], Value::Null);
+    revoked.wait_for_log("nobody provisions the keys stream, as control/provisioner gets no certificate");
+    desk.run(&format!("server run {tls} --provisioner control/provisioner")).exits_with(2).says("--store");
+}
+
+#[test]
+fn two_servers_never_share_a_store() {
+    let desk = Desk::with(&["agent/agent-01"]);
+    let mut first = desk.start("server run --from-pki pki --port 0 --json");
+    assert_eq!(first.event("ready")["keys_stream"], "RANSOMEYE_KEYS");
+    let mut second = desk.start("server run --from-pki pki --port 0 --json");
+    assert_eq!(second.event("ready")["keys_stream"], Value::Null);
+    second.wait_for_log("another server uses the store");
+    desk.run("server run --from-pki pki --port 0 --store pki/jetstream").exits_with(1).says("another server uses");
+    let mut third = desk.start("server run --from-pki pki --port 0 --json --store elsewhere");
+    assert_eq!(third.event("ready")["keys_stream"], "RANSOMEYE_KEYS");
+}
+
+#[test]
+fn a_provisioner_with_credentials_of_its_own_needs_no_authority() {
+    let desk = Desk::with(&["agent/agent-01", "ops/keeper"]);
+    let mut server = desk.start(
+        "server run --cert pki/broker/nats-1.crt --key pki/broker/nats-1.key --ca pki/ca.crt --component agent/agent-01 \
+         --store streams --provisioner ops/keeper --provisioner-cert pki/ops/keeper.crt --provisioner-key \
+         pki/ops/keeper.key --root acme.prod --port 0 --json",
+    );
+    assert_eq!(server.event("ready")["keys_stream"], "ACME_PROD_KEYS");
+    assert!(desk.path("streams").is_dir());
+    assert!(!desk.path("pki/control").exists());
+}
+
+#[test]
 fn a_reload_admits_who_was_issued_and_refuses_who_was_revoked() {
     let desk = Desk::with(&["agent/agent-01"]);
     let (mut server, url) = desk.serve();
@@ -241,7 +318,7 @@ fn a_server_whose_nats_server_dies_says_so() {
 #[test]
 fn a_server_that_a_signal_ends_takes_nats_server_with_it() {
     let desk = Desk::with(&["agent/agent-01"]);
-    for signal in [Signal::USR1, Signal::QUIT] {
+    for signal in [Signal::USR1, Signal::USR2, Signal::QUIT] {
         let mut server = desk.start("server run --from-pki pki --port 0 --json");
         let pid = server.event("ready")["pid"].as_u64().unwrap();
         server.signal(signal);
@@ -645,7 +722,7 @@ fn children_end_with_their_agent() {
 fn children_end_with_an_agent_that_a_signal_ends() {
     let desk = Desk::with(&["agent/agent-01"]);
     let (_server, url) = desk.serve();
-    for signal in [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::ALARM, Signal::TERM] {
+    for signal in [Signal::HUP, Signal::QUIT, Signal::USR2, Signal::ALARM, Signal::TERM] {
         let mut command = desk.command(&format!("agent --json --as agent/agent-01 --url {url}"));
         command.args(["--spawn", "sleep 3600"]);
         let mut agent = Process::start(command, "agent");

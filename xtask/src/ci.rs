@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{proto, suites, table, tidy};
+use crate::{proto, suites, table, tidy, vectors};
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,7 @@ const STEPS: &[Step] = &[
     Step { name: "fmt", run: |workspace| if_installed(workspace, &["fmt", "--all", "--", "--check"]) },
     Step { name: "proto --check", run: |workspace| proto::run(workspace.root(), true).map(|()| State::Ok) },
     Step { name: "tidy", run: |workspace| tidy::run(workspace).map(State::of) },
+    Step { name: "vectors --check", run: |workspace| vectors::run(workspace, true).map(State::of) },
     Step { name: "clippy", run: clippy },
     Step { name: "doc", run: documentation },
     Step { name: "package", run: package },
@@ -50,7 +51,7 @@ const STEPS: &[Step] = &[
     Step { name: "advisories", run: advisories },
     Step {
         name: "machete",
-        run: |workspace| if_installed(workspace, &["machete", "crates", "stubs", "tests", "xtask"]),
+        run: |workspace| if_installed(workspace, &["machete", "crates", "fuzz", "stubs", "tests", "xtask"]),
     },
     Step { name: "hack", run: hack },
 ];
@@ -122,7 +123,7 @@ fn package(workspace: &Workspace) -> Result<State> {
         "--exclude-lockfile",
         "--workspace",
     ]);
-    for private in ["xtask", "bus-tests", "rustls-native-certs"] {
+    for private in ["xtask", "bus-tests", "bus-fuzz-oracles", "rustls-native-certs"] {
         cargo.args(["--exclude", private]);
     }
     succeeded(&mut cargo)

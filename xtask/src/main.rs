@@ -2,14 +2,18 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 #![allow(unreachable_pub, reason = "a program exports nothing")]
 
+mod bench;
 mod ci;
 mod demo;
 mod fetch;
+mod fuzz;
 mod process;
 mod proto;
+mod python;
 mod suites;
 mod table;
 mod tidy;
+mod vectors;
 mod workspace;
 
 use std::process::ExitCode;
@@ -22,6 +26,11 @@ usage: cargo xtask <command>
   demo [--json]                 the bus at work: one core, five agents, a Kill, and a compromised agent refused
   test [--suite NAME] [--list]  runs the test suites; with --suite only that one, which can be given several times
   proto [--check]               generates the protobuf code; with --check fails when the committed code differs
+  vectors [--check]             makes the test vectors of the wire; with --check fails when a committed file differs
+  fuzz [TARGET...] [--seconds N]
+                                runs the fuzz targets, 60 seconds each unless told otherwise; needs a nightly compiler
+  bench [--quick] [--json] [--write]
+                                measures the bus side by side with async-nats; --write puts the report into docs/benchmarks
   tidy                          checks the design's arrows and doors, the manifests and the documents
   fetch                         fetches the pinned nats-server into target/tools, once, and prints its path
   ci                            everything that must hold before a change is merged
@@ -34,6 +43,9 @@ enum Command {
     Demo(Vec<String>),
     Test { suites: Vec<String>, list: bool },
     Proto { check: bool },
+    Vectors { check: bool },
+    Fuzz(fuzz::Options),
+    Bench(bench::Options),
     Tidy,
     Fetch,
     Ci,
@@ -66,6 +78,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test { suites, list: true } => suites::list(&suites).map(|()| true)?,
         Command::Test { suites, list: false } => suites::run(&Workspace::open()?, &suites)?,
         Command::Proto { check } => proto::run(Workspace::open()?.root(), check).map(|()| true)?,
+        Command::Bench(options) => bench::run(&Workspace::open()?, &options)?,
+        Command::Fuzz(options) => fuzz::run(&Workspace::open()?, &options)?,
+        Command::Vectors { check } => vectors::run(&Workspace::open()?, check)?,
         Command::Tidy => tidy::run(&Workspace::open()?)?,
         Command::Fetch => {
             println!("{}", fetch::nats_server(&Workspace::open()?)?.display());
@@ -83,13 +98,10 @@ fn parse(args: Vec<String>) -> Result<Command, String> {
         "help" | "--help" | "-h" => Command::Help,
         "demo" => return Ok(Command::Demo(args.collect())),
         "test" => return parse_test(args),
-        "proto" => {
-            let check = args.next();
-            if let Some(other) = check.as_deref().filter(|argument| *argument != "--check") {
-                return Err(format!("`proto` knows no argument `{other}`"));
-            }
-            Command::Proto { check: check.is_some() }
-        }
+        "bench" => return bench::Options::parse(args).map(Command::Bench),
+        "fuzz" => return fuzz::Options::parse(args).map(Command::Fuzz),
+        "proto" => Command::Proto { check: parse_check(&name, &mut args)? },
+        "vectors" => Command::Vectors { check: parse_check(&name, &mut args)? },
         "tidy" => Command::Tidy,
         "fetch" => Command::Fetch,
         "ci" => Command::Ci,
@@ -98,6 +110,15 @@ fn parse(args: Vec<String>) -> Result<Command, String> {
     match args.next() {
         None => Ok(command),
         Some(extra) => Err(format!("`{name}` knows no argument `{extra}`")),
+    }
+}
+
+/// The only argument that a command which makes files knows.
+fn parse_check(name: &str, args: &mut impl Iterator<Item = String>) -> Result<bool, String> {
+    match args.next().as_deref() {
+        None => Ok(false),
+        Some("--check") => Ok(true),
+        Some(other) => Err(format!("`{name}` knows no argument `{other}`")),
     }
 }
 
@@ -132,6 +153,7 @@ mod tests {
     #[test]
     fn a_command_line_is_understood() {
         assert_eq!(parse(words("proto --check")), Ok(Command::Proto { check: true }));
+        assert_eq!(parse(words("vectors")), Ok(Command::Vectors { check: false }));
         assert_eq!(parse(words("demo --json")), Ok(Command::Demo(words("--json"))));
         assert_eq!(
             parse(words("test --suite attacks --suite=unit")),
@@ -146,8 +168,11 @@ mod tests {
             ("tset", "`tset`"),
             ("ci now", "`now`"),
             ("proto --force", "`--force`"),
+            ("vectors --force", "`--force`"),
             ("proto --check twice", "`twice`"),
             ("test attacks", "`attacks`"),
+            ("bench --fast", "`--fast`"),
+            ("bench --quick --write", "`--write`"),
             ("test --suite", "needs a name"),
             ("test --suite nothing", "`nothing`"),
         ] {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{fetch, process, table};
+use crate::{fetch, process, python, table};
 
 /// The variable that tells the tests where the `bus` program is.
 const BUS_PROGRAM: &str = "BUS_BIN";
@@ -27,6 +27,8 @@ pub struct Suite {
     budget: u64,
     /// Whether it runs the `bus` program, which is then built first.
     needs_program: bool,
+    /// Whether it runs the Python programs of `tests/interop`, whose packages are then installed first.
+    needs_python: bool,
     /// What `cargo test` is given.
     cargo: &'static [&'static str],
 }
@@ -38,13 +40,32 @@ pub const SUITES: &[Suite] = &[
         covers: "each crate by itself: unit, property and documentation tests",
         budget: 600,
         needs_program: false,
-        cargo: &["--workspace", "--exclude", "bus-natsd", "--exclude", "bus-tests", "--all-features"],
+        needs_python: false,
+        cargo: &[
+            "--workspace",
+            "--exclude",
+            "bus-natsd",
+            "--exclude",
+            "bus-tests",
+            "--exclude",
+            "bus-fuzz-oracles",
+            "--all-features",
+        ],
+    },
+    Suite {
+        name: "corpora",
+        covers: "the corpus of every fuzz target, tried without a fuzzer",
+        budget: 120,
+        needs_program: false,
+        needs_python: false,
+        cargo: &["--package", "bus-fuzz-oracles"],
     },
     Suite {
         name: "readme",
         covers: "the README's example compiles",
         budget: 120,
         needs_program: false,
+        needs_python: false,
         cargo: &["--package", "bus-tests", "--doc"],
     },
     Suite {
@@ -52,6 +73,7 @@ pub const SUITES: &[Suite] = &[
         covers: "what the dependency graph holds, and what it must never hold",
         budget: 60,
         needs_program: false,
+        needs_python: false,
         cargo: &["--package", "bus-tests", "--test", "graph"],
     },
     Suite {
@@ -59,6 +81,7 @@ pub const SUITES: &[Suite] = &[
         covers: "bus-natsd: rendered configurations, and the life of a real nats-server",
         budget: 120,
         needs_program: false,
+        needs_python: false,
         cargo: &["--package", "bus-natsd", "--all-features"],
     },
     Suite {
@@ -66,20 +89,47 @@ pub const SUITES: &[Suite] = &[
         covers: "the client against a real nats-server",
         budget: 180,
         needs_program: false,
+        needs_python: false,
         cargo: &["--package", "bus-tests", "--test", "bus"],
+    },
+    Suite {
+        name: "keys",
+        covers: "the keys stream: who may store, read and provision",
+        budget: 60,
+        needs_program: false,
+        needs_python: false,
+        cargo: &["--package", "bus-tests", "--test", "keys"],
     },
     Suite {
         name: "attacks",
         covers: "a compromised component, outsiders and impostors, without our library",
         budget: 180,
         needs_program: false,
+        needs_python: false,
         cargo: &["--package", "bus-tests", "--test", "attacks"],
+    },
+    Suite {
+        name: "broker",
+        covers: "the malicious broker of the attacks: what it forges, and that nobody notices it without",
+        budget: 180,
+        needs_program: false,
+        needs_python: false,
+        cargo: &["--package", "bus-tests", "--lib", "--test", "broker"],
+    },
+    Suite {
+        name: "interop",
+        covers: "the test vectors, and an implementation in Python, by itself and on a live bus",
+        budget: 120,
+        needs_program: false,
+        needs_python: true,
+        cargo: &["--package", "bus-tests", "--test", "interop"],
     },
     Suite {
         name: "cli",
         covers: "the bus program",
         budget: 180,
         needs_program: true,
+        needs_python: false,
         cargo: &["--package", "bus-tests", "--test", "cli"],
     },
 ];
@@ -262,6 +312,9 @@ impl Runner<'_> {
             };
             tests.env(BUS_PROGRAM, program);
         }
+        if self.suite.needs_python {
+            tests.env(python::VARIABLE, python::packages(self.workspace)?);
+        }
         // Documentation tests cannot be built apart from being run.
         let separable = !self.suite.cargo.contains(&"--doc");
         if separable && !self.built(self.workspace.cargo().args(["test", "--no-run"]).args(self.suite.cargo))? {
@@ -381,7 +434,7 @@ mod tests {
     /// Runs a script in place of cargo.
     #[cfg(unix)]
     fn run(script: &str, budget: u64, interrupted: bool) -> Result<Outcome> {
-        let suite = Suite { name: "some", covers: "", budget, needs_program: false, cargo: &[] };
+        let suite = Suite { name: "some", covers: "", budget, needs_program: false, needs_python: false, cargo: &[] };
         let workspace = Workspace::open().unwrap();
         let interrupted = AtomicBool::new(interrupted);
         let runner = Runner { workspace: &workspace, server: Path::new(""), suite: &suite, interrupted: &interrupted };
@@ -413,7 +466,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn an_interrupted_build_is_no_build_that_fails() {
-        let suite = Suite { name: "some", covers: "", budget: 0, needs_program: false, cargo: &[] };
+        let suite =
+            Suite { name: "some", covers: "", budget: 0, needs_program: false, needs_python: false, cargo: &[] };
         let workspace = Workspace::open().unwrap();
         let interrupted = AtomicBool::new(true);
         let runner = Runner { workspace: &workspace, server: Path::new(""), suite: &suite, interrupted: &interrupted };

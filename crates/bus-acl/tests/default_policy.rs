@@ -147,12 +147,14 @@ fn the_permissions_of_an_agent_are_exactly_these() {
     assert_eq!(
         permissions.publish_allow,
         [
+            "$JS.API.DIRECT.GET.RANSOMEYE_KEYS",
             "ransomeye.control.bus.ping.agent.a1",
             "ransomeye.events.alert.agent.a1",
             "ransomeye.events.heartbeat.agent.a1",
             "ransomeye.events.telemetry.agent.a1",
             "ransomeye.inbox.*.*.error.agent.a1",
             "ransomeye.inbox.*.*.result.agent.a1",
+            "ransomeye.keys.agent.a1",
         ]
     );
     assert_eq!(permissions.subscribe_allow, ["_INBOX.agent.a1.>", "ransomeye.inbox.agent.a1.>"]);
@@ -166,10 +168,12 @@ fn the_permissions_of_the_core_are_exactly_these() {
     assert_eq!(
         permissions.publish_allow,
         [
+            "$JS.API.DIRECT.GET.ACME_PROD_KEYS",
             "acme.prod.control.bus.ping.core.c1",
             "acme.prod.inbox.*.*.command.core.c1",
             "acme.prod.inbox.*.*.error.core.c1",
             "acme.prod.inbox.*.*.result.core.c1",
+            "acme.prod.keys.core.c1",
         ]
     );
     assert_eq!(permissions.subscribe_allow, ["_INBOX.core.c1.>", "acme.prod.events.>", "acme.prod.inbox.core.c1.>"]);
@@ -177,10 +181,19 @@ fn the_permissions_of_the_core_are_exactly_these() {
 }
 
 #[test]
-fn without_rules_a_component_may_still_prove_that_it_is_connected_and_nothing_else() {
+fn without_rules_a_component_may_still_prove_that_it_is_connected_exchange_keys_and_nothing_else() {
     let permissions = Policy::new([]).permissions(&SubjectRoot::default(), &principal("agent/a1"));
-    assert_eq!(permissions.publish_allow, ["ransomeye.control.bus.ping.agent.a1"]);
+    assert_eq!(
+        permissions.publish_allow,
+        ["$JS.API.DIRECT.GET.RANSOMEYE_KEYS", "ransomeye.control.bus.ping.agent.a1", "ransomeye.keys.agent.a1"]
+    );
     assert_eq!(permissions.subscribe_allow, ["_INBOX.agent.a1.>"]);
+}
+
+#[test]
+fn a_broker_exchanges_no_keys() {
+    let permissions = Policy::new([]).permissions(&SubjectRoot::default(), &principal("broker/nats-01"));
+    assert_eq!(permissions.publish_allow, ["ransomeye.control.bus.ping.broker.nats-01"]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::exit::Outcome;
 use crate::logging::LogFormat;
 use crate::output::Output;
-use crate::settings::{Layer, Settings};
-use crate::{acl, agent, command, pki, publish, server, subscribe, watch};
+use crate::settings::{Layer, Settings, TrustFlags};
+use crate::{acl, agent, command, keys, pki, publish, server, subscribe, verify, watch};
 
 const EXAMPLES: &str = "\
 A bus on a laptop:
@@ -86,6 +86,17 @@ enum Group {
         #[command(flatten)]
         connection: Layer,
     },
+    /// Check a captured message against a CA: offline, without an identity, and years later
+    #[command(after_help = verify::EXAMPLES)]
+    Verify {
+        #[command(flatten)]
+        args: verify::VerifyArgs,
+        #[command(flatten)]
+        trust: TrustFlags,
+    },
+    /// The keys that components sign with: see those in the keys stream, fetch and verify another's, have a new one made
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Command one component, and wait for its result
     #[command(after_help = command::EXAMPLES)]
     Command {
@@ -97,6 +108,12 @@ enum Group {
 }
 
 impl Cli {
+    /// Whether the command runs on as a component, which signs with a new key when SIGUSR1 asks it to.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn rotates_keys(&self) -> bool {
+        matches!(self.group, Group::Agent { .. } | Group::Watch { .. } | Group::Sub { .. })
+    }
+
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         let output = Output::new(self.json);
@@ -112,6 +129,8 @@ impl Cli {
                 block_on(publish::run(payload, load(connection)?, output))
             }
             Group::Sub { args, connection } => block_on(subscribe::run(args, load(connection)?, output)),
+            Group::Verify { args, trust } => verify::run(&args, &load(trust.into())?, output),
+            Group::Keys(command) => command.run(load, output),
             Group::Command { args, connection } => block_on(command::run(args, load(connection)?, output)),
         }
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use bus_acl::PolicyError;
-use bus_client::{CloseReason, ConnectError, PublishError, RequestError, SubscribeError};
+use bus_client::{CloseReason, ConnectError, KeysError, ProvisionError, PublishError, RequestError, SubscribeError};
 use bus_tls::TlsError;
 use bus_tls::pki::PkiError;
 
@@ -106,6 +106,12 @@ fn of(error: &(dyn StdError + 'static)) -> Option<Outcome> {
     if let Some(error) = error.downcast_ref::<RequestError>() {
         return Some(of_request(error));
     }
+    if let Some(error) = error.downcast_ref::<ProvisionError>() {
+        return Some(of_provision(error));
+    }
+    if let Some(KeysError::TimedOut { .. }) = error.downcast_ref() {
+        return Some(Outcome::Unreachable);
+    }
     if let Some(error) = error.downcast_ref::<PkiError>() {
         return Some(of_pki(error));
     }
@@ -149,6 +155,15 @@ fn of_request(error: &RequestError) -> Outcome {
         RequestError::Publish(error) => of_publish(error),
         RequestError::Subscribe(error) => of_subscribe(error),
         RequestError::NoResponders { .. } | RequestError::TimedOut { .. } => Outcome::Unreachable,
+        _ => Outcome::Failed,
+    }
+}
+
+fn of_provision(error: &ProvisionError) -> Outcome {
+    match error {
+        ProvisionError::NotPermitted { .. } => Outcome::Denied,
+        ProvisionError::TimedOut { .. } => Outcome::Unreachable,
+        ProvisionError::Connection(error) => of_publish(error),
         _ => Outcome::Failed,
     }
 }

@@ -4,16 +4,19 @@
 //!
 //! `cli` is the command line, `settings` what flags, environment and `bus.toml` say together, `connect` the way onto the
 //! bus. Each group of commands has its own module. `output` writes data to stdout, `logging` writes logs to stderr,
-//! `escape` makes a peer's text safe to show, `signals` listens for the end, and `exit` turns errors into exit codes.
+//! `capture` keeps evidence in files, `escape` makes a peer's text safe to show, `signals` listens for what is asked of a
+//! running program, its end above all, and `exit` turns errors into exit codes.
 #![forbid(unsafe_code)]
 
 mod acl;
 mod agent;
+mod capture;
 mod cli;
 mod command;
 mod connect;
 mod escape;
 mod exit;
+mod keys;
 mod logging;
 mod output;
 mod payload;
@@ -24,6 +27,7 @@ mod settings;
 mod signals;
 mod subscribe;
 mod values;
+mod verify;
 mod watch;
 
 use std::process::ExitCode;

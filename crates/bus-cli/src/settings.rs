@@ -109,6 +109,34 @@ pub(crate) struct RulesFlags {
     root: Option<String>,
 }
 
+/// The flags of commands that judge evidence and neither connect nor have an identity.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Trust (flags, then environment, then bus.toml)")]
+pub(crate) struct TrustFlags {
+    /// Certificate of the deployment's CA, PEM [env: RANSOMEYE_TRUST_ROOT_CA]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// Revocation list of the CA, PEM [env: RANSOMEYE_TLS_CRL] [default: revocation is not checked]
+    #[arg(long, value_name = "FILE")]
+    crl: Option<PathBuf>,
+
+    /// Trust domain that the signer must belong to [env: RANSOMEYE_TRUST_DOMAIN] [default: the CA's]
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<String>,
+
+    /// Root of all subjects [env: RANSOMEYE_BUS_ROOT] [default: ransomeye]
+    #[arg(long, value_name = "SUBJECT")]
+    root: Option<String>,
+}
+
+impl From<TrustFlags> for Layer {
+    fn from(flags: TrustFlags) -> Self {
+        let TrustFlags { ca, crl, trust_domain, root } = flags;
+        Self { ca, crl, trust_domain, root, ..Self::default() }
+    }
+}
+
 impl From<RulesFlags> for Layer {
     fn from(flags: RulesFlags) -> Self {
         let RulesFlags { policy, trust_domain, root } = flags;
@@ -265,6 +293,11 @@ impl Settings {
     /// The certificate of the CA, named or next to the component's own.
     pub(crate) fn ca(&self) -> Option<PathBuf> {
         self.ca.clone().or_else(|| self.identity.as_ref().map(|_| self.pki().join("ca.crt")))
+    }
+
+    /// The revocation list.
+    pub(crate) fn crl(&self) -> Option<&Path> {
+        self.crl.as_deref()
     }
 
     fn pki(&self) -> &Path {

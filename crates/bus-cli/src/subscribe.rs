@@ -1,25 +1,30 @@
-//! `bus sub`: messages as they arrive.
+//! `bus sub`: messages as they arrive, and who signed them.
 
-use bus_client::{BusClient, Received, Rejected, Subscription};
+use std::path::PathBuf;
+
+use bus_client::{BusClient, Rejected, Subscription, Verified};
 use bus_proto::{AnyPayload, MessageType, Payload, v1};
 use clap::Args;
 use serde_json::json;
 
+use crate::capture::Capture;
 use crate::connect::{Patience, leave, remaining, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::payload;
 use crate::settings::Settings;
-use crate::signals::{OnHangup, Stop};
-use crate::values::time_of_millis;
+use crate::signals::{Kind, Stop};
+use crate::values::{short, time_of_millis};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   bus sub --as core/core-01                      every event
   bus sub alert --as core/core-01 --json         alerts, as JSON lines
   bus sub --inbox --as agent/agent-01            what is sent to this component alone
+  bus sub --capture evidence --as core/core-01   with files that `bus verify` checks later
 
-A message that is refused is logged on stderr and not printed.";
+Each line has the time, the sender, the first 16 digits of the id of the key that signed it, the
+place in its batch if it came in one, such as [12], the type, and the payload. A message that is refused is logged on stderr and not printed.";
 
 /// What to print.
 #[derive(Debug, Args)]
@@ -36,6 +41,15 @@ pub(crate) struct SubscribeArgs {
     #[arg(long)]
     inbox: bool,
 
+    /// Keep what proves each message in this directory, for `bus verify`: DIGEST.envelope, one for a whole batch, and
+    /// KEY_ID.bundle, one for each key. They hold the messages themselves
+    #[arg(long, value_name = "DIR")]
+    capture: Option<PathBuf>,
+
+    /// Stop, with exit code 1, before more than this was written there
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    capture_limit: u64,
+
     #[command(flatten)]
     patience: Patience,
 }
@@ -46,9 +60,10 @@ pub(crate) async fn run(args: SubscribeArgs, settings: Settings, output: Output)
         "all" => None,
         name => Some(name.parse::<MessageType>().map_err(|error| Failure::usage(error.to_string()))?),
     };
-    let mut stop = Stop::listen(OnHangup::Stop, || {})?;
+    let capture = args.capture.as_deref().map(|dir| Capture::new(dir, args.capture_limit)).transpose()?;
+    let mut stop = Stop::listen(Kind::Component, || {})?;
     let bus = args.patience.connect(&settings, &mut stop).await?;
-    let printer = Printer { left: args.count, output };
+    let printer = Printer { left: args.count, capture, output };
     match message_type {
         None => printer.run::<AnyPayload>(&bus, args.inbox, &mut stop).await,
         Some(MessageType::Telemetry) => printer.run::<v1::TelemetryEvent>(&bus, args.inbox, &mut stop).await,
@@ -65,6 +80,7 @@ pub(crate) async fn run(args: SubscribeArgs, settings: Settings, output: Output)
 
 struct Printer {
     left: Option<u64>,
+    capture: Option<Capture>,
     output: Output,
 }
 
@@ -75,7 +91,8 @@ impl Printer {
         inbox: bool,
         stop: &mut Stop,
     ) -> anyhow::Result<Outcome> {
-        let mut messages: Subscription<T> = if inbox { bus.subscribe_inbox().await? } else { bus.subscribe().await? };
+        let messages: Subscription<T> = if inbox { bus.subscribe_inbox().await? } else { bus.subscribe().await? };
+        let mut messages = messages.keep_evidence(self.capture.is_some());
         tracing::info!(filter = messages.filter(), "subscribed");
         let printed = tokio::select! {
             printed = self.print_all(&mut messages) => printed,
@@ -104,23 +121,34 @@ impl Printer {
         Ok(())
     }
 
-    fn print<T: Payload + Clone>(&mut self, message: Result<Received<T>, Rejected>) -> anyhow::Result<()> {
+    fn print<T: Payload + Clone>(&mut self, message: Result<Verified<T>, Rejected>) -> anyhow::Result<()> {
         // The client has logged what it refused.
         let Ok(message) = message else { return Ok(()) };
+        let key_id = message.key_id();
+        // Before it is printed: what was printed is proven.
+        let file = match (&mut self.capture, message.evidence()) {
+            (Some(capture), Some(evidence)) => Some(capture.keep(&evidence, &key_id)?),
+            _ => None,
+        };
         let content = message.payload().clone().into_payload();
         let time = time_of_millis(message.timestamp_unix_ms());
         self.output.record(
             || {
                 let (sender, message_type) = (&message.sender().endpoint, message.message_type());
-                format!("{time}  {sender}  {message_type}  {}", payload::to_text(&content))
+                let place = message.batch_index().map_or_else(String::new, |index| format!("[{index}]"));
+                format!("{time}  {sender}  {}{place}  {message_type}  {}", short(&key_id), payload::to_text(&content))
             },
             || {
                 json!({
                     "sender": message.sender().to_string(),
+                    "key_id": key_id.to_string(),
                     "type": message.message_type().token(),
                     "subject": message.subject(),
                     "time": time,
                     "message_id": message.message_id(),
+                    "sequence": message.sequence(),
+                    "batch_index": message.batch_index(),
+                    "evidence": file,
                     "payload": payload::to_json(&content),
                 })
             },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bus_crypto::KeyId;
 use jiff::{SignedDuration, Timestamp};
 
 /// Reads a duration such as `10ms`, `1.5s`, `2m` or `1h 30m`, greater than zero.
@@ -35,6 +36,11 @@ pub(crate) fn time_of_seconds(seconds: i64) -> String {
 /// A time in Unix milliseconds, in UTC with all three digits, as RFC 3339 writes it.
 pub(crate) fn time_of_millis(millis: i64) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
+}
+
+/// The first 16 of the 64 digits of a key id, for people: enough to tell keys apart that nobody made to be mistaken.
+pub(crate) fn short(key_id: &KeyId) -> String {
+    key_id.as_bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A number and what it counts: `1 component`, `2 components`.

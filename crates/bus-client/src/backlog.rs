@@ -5,12 +5,14 @@
 //! a backlog of ours, which is bounded in number and in bytes.
 
 use std::collections::VecDeque;
+use std::future::Future as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use async_nats::{Message, Subscriber};
 use bus_proto::prost::bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::stream::ReadyChunks;
 use futures_util::task::AtomicWaker;
 
 use crate::probe::AbortOnDrop;
@@ -42,6 +44,8 @@ pub(crate) enum Arrival {
     Message(Message),
     /// The broker withdrew the subscription.
     Withdrawn,
+    /// Keys that were looked up for this reader have been found, or not.
+    Nudge,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +57,7 @@ struct Queue {
     withdrawn: bool,
     /// Nothing more is to be expected, for either reason.
     gone: bool,
+    nudged: bool,
 }
 
 /// The messages that arrived and were not read yet.
@@ -92,6 +97,15 @@ impl Backlog {
         dropped
     }
 
+    /// Takes in what fits, and reports if that is not all.
+    fn take_in(&self, messages: Vec<Message>, shared: &Weak<Shared>) {
+        if self.push(messages) > 0
+            && let Some(shared) = shared.upgrade()
+        {
+            shared.slow_consumer();
+        }
+    }
+
     /// Nothing more will come.
     pub(crate) fn end(&self) {
         let mut queue = self.queue();
@@ -105,6 +119,12 @@ impl Backlog {
         let mut queue = self.queue();
         (queue.withdrawn, queue.gone) = (true, true);
         drop(queue);
+        self.reader.wake();
+    }
+
+    /// What the reader has asked for is there.
+    pub(crate) fn nudge(&self) {
+        self.queue().nudged = true;
         self.reader.wake();
     }
 
@@ -133,6 +153,9 @@ impl Backlog {
         if std::mem::take(&mut queue.withdrawn) {
             return Poll::Ready(Some(Arrival::Withdrawn));
         }
+        if std::mem::take(&mut queue.nudged) {
+            return Poll::Ready(Some(Arrival::Nudge));
+        }
         match queue.messages.pop_front() {
             Some(message) => {
                 queue.bytes = queue.bytes.saturating_sub(cost(&message));
@@ -148,19 +171,32 @@ fn cost(message: &Message) -> usize {
     message.length.saturating_add(OVERHEAD)
 }
 
-/// One subscription's backlog, with the task that fills it.
+/// One subscription's backlog, with what fills it.
 #[derive(Debug)]
 pub(crate) struct Feed {
     backlog: Arc<Backlog>,
-    _forwarder: AbortOnDrop,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// A task of its own, as nobody knows when the reader will come.
+    Forwarder(#[expect(dead_code, reason = "it ends with its owner")] AbortOnDrop),
+    /// The reader itself, which never stays away for long: that saves a task's turn for each message.
+    Reader { chunks: ReadyChunks<Subscriber>, shared: Weak<Shared> },
 }
 
 impl Feed {
     /// Starts to fill `backlog` from `subscriber`.
-    pub(crate) fn new(backlog: Arc<Backlog>, subscriber: Subscriber, shared: Weak<Shared>) -> Self {
+    pub(crate) fn forwarded(backlog: Arc<Backlog>, subscriber: Subscriber, shared: Weak<Shared>) -> Self {
         // Not held back by the runtime's budget for one task: async-nats is not either, and would run ahead of it.
         let forward = tokio::task::unconstrained(forward(subscriber, Arc::clone(&backlog), shared));
-        Self { backlog, _forwarder: AbortOnDrop(tokio::spawn(forward)) }
+        Self { backlog, source: Source::Forwarder(AbortOnDrop(tokio::spawn(forward))) }
+    }
+
+    /// Fills `backlog` from `subscriber` whenever it is polled, which the reader does at all times.
+    pub(crate) fn read_at_all_times(backlog: Arc<Backlog>, subscriber: Subscriber, shared: Weak<Shared>) -> Self {
+        Self { backlog, source: Source::Reader { chunks: subscriber.ready_chunks(CHUNK), shared } }
     }
 
     /// What it reads from.
@@ -168,12 +204,38 @@ impl Feed {
         &self.backlog
     }
 
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Arrival>> {
+        self.fill(context);
         self.backlog.poll(context)
     }
 
+    /// Takes in what has arrived, if that is left to the reader.
+    fn fill(&mut self, context: &mut Context<'_>) {
+        let Source::Reader { chunks, shared } = &mut self.source else { return };
+        for _ in 0..CHUNKS_AT_ONCE {
+            // Not held back by the budget for one task, as a forwarder is not.
+            let next = std::pin::pin!(tokio::task::unconstrained(chunks.next()));
+            match next.poll(context) {
+                Poll::Ready(Some(messages)) => self.backlog.take_in(messages, shared),
+                Poll::Ready(None) => return self.backlog.end(),
+                Poll::Pending => return,
+            }
+        }
+        // There is more than one turn takes.
+        context.waker().wake_by_ref();
+    }
+
+    /// Takes in what arrives, without end, while the reader waits for something else.
+    pub(crate) async fn keep_filling(&mut self) {
+        std::future::poll_fn::<(), _>(|context| {
+            self.fill(context);
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// The next arrival, or `None` at the end.
-    pub(crate) async fn next(&self) -> Option<Arrival> {
+    pub(crate) async fn next(&mut self) -> Option<Arrival> {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 }
@@ -192,11 +254,7 @@ async fn forward(subscriber: Subscriber, backlog: Arc<Backlog>, shared: Weak<Sha
     let mut chunks = subscriber.ready_chunks(CHUNK);
     let mut moved = 0_usize;
     while let Some(messages) = chunks.next().await {
-        if backlog.0.push(messages) > 0
-            && let Some(shared) = shared.upgrade()
-        {
-            shared.slow_consumer();
-        }
+        backlog.0.take_in(messages, &shared);
         moved = moved.wrapping_add(1);
         if moved.is_multiple_of(CHUNKS_AT_ONCE) {
             tokio::task::yield_now().await;

@@ -1,9 +1,11 @@
 //! The client: how it is made, what it says of itself, and how it ends.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use bus_crypto::KeyId;
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::subject::reply_prefix;
 use bus_proto::{Principal, SubjectRoot};
@@ -13,16 +15,24 @@ use tokio::time::timeout;
 
 use crate::backlog::Bounds;
 use crate::dial::{address, connect_error, connect_options};
-use crate::error::{ConnectError, DrainError, PublishError};
+use crate::error::{ConnectError, DrainError, KeysError, PublishError};
 use crate::handler::ServerControl;
-use crate::inbound::Gate;
+use crate::inbound::{Gate, KeyRing, LookUps};
 use crate::options::BusOptions;
-use crate::outbound::Outlets;
+use crate::outbound::{BatchBounds, Outlets, Ready, dispatch};
 use crate::probe::{AbortOnDrop, NoResponders};
 use crate::request::Requests;
 use crate::shared::Shared;
+use crate::signer::{KeyError, Rotation, Session, Signer};
 use crate::status::{BusEvent, CloseReason, Stats, Status};
+use crate::time::millis;
 use crate::verdict::Moment;
+
+/// What a batch leaves for the rest of its envelope, in bytes: names, labels, trailer.
+const ENVELOPE_ROOM: usize = 4 * 1024;
+
+/// How often the key bundle is stored anew.
+const STORE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A connection to the bus, as one component. Cheap to clone; all clones share the connection.
 ///
@@ -54,7 +64,12 @@ pub(crate) struct Inner {
     pub(crate) requests: Requests,
     pub(crate) no_responders: NoResponders,
     pub(crate) identity: TlsIdentity,
-    pub(crate) session: Bytes,
+    pub(crate) signer: Arc<Signer>,
+    store_bundles: bool,
+    pub(crate) look_ups: LookUps,
+    pub(crate) ready: Arc<Ready>,
+    pub(crate) batches: BatchBounds,
+    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) operation_timeout: Duration,
     pub(crate) bounds: Bounds,
     /// The command servers that a drain ends first.
@@ -69,12 +84,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.park();
     }
-}
-
-/// The time, in Unix milliseconds.
-pub(crate) fn unix_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Fills an array with random bytes from the system.
@@ -94,7 +103,6 @@ impl BusClient {
         let addresses = options.servers.iter().map(|url| address(url)).collect::<Result<Vec<_>, _>>()?;
         let servers = options.servers.join(", ");
         let principal = options.identity.principal();
-        let session = random().ok_or(ConnectError::Randomness)?;
         let shared = Arc::new(Shared::new(principal.clone(), options.give_up_after_refusals));
         // async-nats bounds each attempt, but not the name look-up before it.
         let attempts = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -105,7 +113,7 @@ impl BusClient {
             }
             Err(_) => return Err(ConnectError::TimedOut { servers, timeout_ms: limit.as_millis() }),
         };
-        let client = Self::assemble(options, nats, shared, session, &servers).await?;
+        let client = Self::assemble(options, nats, shared, &servers).await?;
         client.first_round_trip(servers).await?;
         Ok(client)
     }
@@ -114,15 +122,17 @@ impl BusClient {
         options: BusOptions,
         nats: async_nats::Client,
         shared: Arc<Shared>,
-        session: [u8; 32],
         servers: &str,
     ) -> Result<Self, ConnectError> {
         let timed_out = || ConnectError::TimedOut {
             servers: servers.to_owned(),
             timeout_ms: options.operation_timeout.as_millis(),
         };
+        let skew_ms = millis(options.clock_skew);
+        let signer = Arc::new(Signer::new(options.identity.clone(), options.signing_key_age, skew_ms)?);
+        let session: [u8; 8] = random().ok_or(ConnectError::Randomness)?;
         // The private reply subjects of two processes of one component must not meet.
-        let prefix = format!("{}.{}", reply_prefix(&shared.principal.endpoint), hex(&session[..8]));
+        let prefix = format!("{}.{}", reply_prefix(&shared.principal.endpoint), hex(&session));
         let replies = timeout(options.operation_timeout, nats.subscribe(format!("{prefix}.*"))).await;
         let replies = replies.map_err(|_| timed_out())?.map_err(|_| timed_out())?;
         let gate = Gate {
@@ -131,8 +141,10 @@ impl BusClient {
             policy: options.policy.for_domain(shared.principal.trust_domain.clone()),
             registry: options.registry,
             max_payload: options.max_payload,
-            skew_ms: i64::try_from(options.clock_skew.as_millis()).unwrap_or(i64::MAX),
+            skew_ms,
+            ring: KeyRing::new(options.identity.clone()),
         };
+        let ready = Arc::<Ready>::default();
         let inner = Arc::new(Inner {
             nats,
             shared: Arc::clone(&shared),
@@ -141,7 +153,15 @@ impl BusClient {
             requests: Requests::default(),
             no_responders: NoResponders::new(prefix, replies),
             identity: options.identity,
-            session: Bytes::copy_from_slice(&session),
+            signer: Arc::clone(&signer),
+            store_bundles: options.store_bundles,
+            look_ups: LookUps::default(),
+            ready: Arc::clone(&ready),
+            batches: BatchBounds {
+                members: options.max_batch.clamp(1, bus_crypto::MAX_MEMBERS),
+                len: options.max_payload.saturating_sub(ENVELOPE_ROOM),
+            },
+            runtime: tokio::runtime::Handle::current(),
             operation_timeout: options.operation_timeout,
             bounds: Bounds { messages: options.subscription_capacity, bytes: options.subscription_bytes },
             servers: Mutex::default(),
@@ -153,6 +173,8 @@ impl BusClient {
         let tasks = [
             AbortOnDrop(tokio::spawn(confirm_connections(Arc::downgrade(&inner), shared))),
             AbortOnDrop(tokio::spawn(watch_identity(Arc::downgrade(&inner), options.rotation_check))),
+            AbortOnDrop(tokio::spawn(dispatch(Arc::downgrade(&inner), ready))),
+            AbortOnDrop(tokio::spawn(keep_bundle_stored(Arc::downgrade(&inner), signer))),
         ];
         inner.background.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
         Ok(Self { inner })
@@ -231,6 +253,9 @@ impl BusClient {
         let inner = &self.inner;
         inner.wait_until_up().await?;
         let epoch = inner.shared.epoch();
+        if timeout(inner.operation_timeout, inner.all_handed_over()).await.is_err() {
+            return Err(inner.not_taken());
+        }
         if !inner.round_trip().await {
             return Err(inner.not_taken());
         }
@@ -248,6 +273,32 @@ impl BusClient {
     /// When the files changed to something unusable; the former certificate stays in use.
     pub async fn refresh_identity(&self) -> Result<Refresh, bus_tls::TlsError> {
         self.inner.refresh_identity().await
+    }
+
+    /// Signs with a new key from now on. The client does so by itself when the key is old enough, and when its certificate
+    /// was rotated; this is for a program that was told. No message is lost by it: what was signed before stays good.
+    ///
+    /// # Errors
+    ///
+    /// When no key can be made; the former one stays in use.
+    pub async fn rotate_signing_key(&self) -> Result<KeyId, KeyError> {
+        let rotation = self.inner.signer.rotate()?;
+        self.inner.announce(&rotation).await;
+        Ok(rotation.next.key_id)
+    }
+
+    /// The key that this client signs with now.
+    #[must_use]
+    pub fn signing_key(&self) -> KeyId {
+        self.inner.signer.current().key_id
+    }
+
+    /// How many messages were refused since the client was made, by the reason ([`Rejected::reason`]).
+    ///
+    /// [`Rejected::reason`]: crate::Rejected::reason
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.inner.shared.refusals()
     }
 
     /// Ends well: lets command servers answer what they have at hand, sends what is waiting, stops the subscriptions
@@ -280,7 +331,8 @@ impl Inner {
     pub(crate) async fn round_trip(&self) -> bool {
         let mut awaited = self.no_responders.expect();
         timeout(self.operation_timeout, async {
-            let sent = self.nats.publish_with_reply(self.probe_subject(), awaited.reply.clone(), Bytes::new()).await;
+            let sent =
+                self.nats.publish_with_reply(self.probe_subject(), awaited.reply().to_owned(), Bytes::new()).await;
             if sent.is_err() {
                 // It fails only when the connection's task is gone.
                 self.shared.end(CloseReason::Ended);
@@ -318,6 +370,7 @@ impl Inner {
         if !self.is_up().await {
             return false;
         }
+        self.all_handed_over().await;
         // Everything that was published has been handled by the broker before the connection goes.
         let handled = self.round_trip().await;
         self.shared.park();
@@ -341,11 +394,77 @@ impl Inner {
         // One file may be bad and another be in use already: a new revocation list, beside a certificate that expired.
         if self.identity.generation() != before {
             self.shared.emit(BusEvent::IdentityRotated);
+            self.renew_signing_key().await;
             // It waits only while more than the connection takes is waiting, and fails only when the connection's task is
             // gone: then the next handshake will do.
             let _ = timeout(self.operation_timeout, self.nats.force_reconnect()).await;
         }
         refreshed
+    }
+}
+
+impl Inner {
+    /// Replaces the signing key if it is time.
+    async fn renew_signing_key(&self) {
+        match self.signer.renew() {
+            Ok(None) => {}
+            Ok(Some(rotation)) => self.announce(&rotation).await,
+            Err(error) => {
+                tracing::warn!(target: "bus::security", principal = %self.shared.principal, %error, "no new signing key");
+                self.shared.emit(BusEvent::SigningKeyFailed { reason: error.to_string() });
+            }
+        }
+    }
+
+    /// Tells of a new key, and leaves its bundle in the keys stream.
+    async fn announce(&self, rotation: &Rotation) {
+        let (former, key_id) = (rotation.former, rotation.next.key_id);
+        tracing::info!(target: "bus::security", principal = %self.shared.principal, %former, %key_id, "signing key rotated");
+        self.shared.emit(BusEvent::SigningKeyRotated { former, key_id });
+        if self.store_bundles && self.shared.is_connected() {
+            self.keep_stored(&rotation.next).await;
+        }
+    }
+
+    /// Leaves a bundle in the keys stream, and compares this clock with the broker's.
+    async fn keep_stored(&self, session: &Session) {
+        match self.store_bundle(session.bundle.clone()).await {
+            Ok(()) => self.compare_clocks().await,
+            Err(KeysError::NoStream) => {
+                tracing::debug!("this bus has no keys stream: bundles travel with messages alone");
+            }
+            Err(error) => tracing::warn!(%error, "the key bundle was not stored in the keys stream"),
+        }
+    }
+
+    async fn compare_clocks(&self) {
+        let Some(ahead_ms) = self.ahead_of_broker().await else { return };
+        if ahead_ms.saturating_abs() > self.gate.skew_ms {
+            let skew_ms = self.gate.skew_ms;
+            tracing::warn!(
+                target: "bus::security",
+                principal = %self.shared.principal, ahead_ms, skew_ms,
+                "this clock differs from the broker's by more than receivers accept: they refuse what is sent"
+            );
+            self.shared.emit(BusEvent::ClockDiffers { ahead_ms });
+        }
+    }
+}
+
+/// Stores the bundle in the keys stream when the first message is signed, and again from time to time: it could be pushed
+/// out.
+async fn keep_bundle_stored(inner: Weak<Inner>, signer: Arc<Signer>) {
+    signer.signs().await;
+    loop {
+        let Some(strong) = inner.upgrade() else { return };
+        if !strong.store_bundles || strong.shared.closed().is_some() {
+            return;
+        }
+        if strong.is_up().await {
+            strong.keep_stored(&strong.signer.current()).await;
+        }
+        drop(strong);
+        tokio::time::sleep(STORE_INTERVAL).await;
     }
 }
 
@@ -380,9 +499,10 @@ async fn watch_identity(inner: Weak<Inner>, every: Duration) {
         let Some(inner) = inner.upgrade() else { return };
         // What is wrong with the files was reported as an event already.
         let _ = inner.refresh_identity().await;
+        inner.renew_signing_key().await;
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

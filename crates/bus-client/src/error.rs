@@ -4,6 +4,7 @@ use bus_acl::Denied;
 use bus_proto::{EnvelopeError, PayloadError, Principal, v1};
 
 use crate::inbound::Rejected;
+use crate::signer::KeyError;
 use crate::status::CloseReason;
 
 /// Why no connection came about.
@@ -56,6 +57,9 @@ pub enum ConnectError {
         /// The subject.
         subject: String,
     },
+    /// There is no key to sign with.
+    #[error("messages cannot be signed: {0}")]
+    Key(#[from] KeyError),
     /// The system gives no randomness.
     #[error("the operating system gives no random bytes")]
     Randomness,
@@ -120,6 +124,9 @@ pub enum PublishError {
     /// The system gives no randomness.
     #[error("the operating system gives no random bytes")]
     Randomness,
+    /// There is no key to sign with.
+    #[error("the message cannot be signed: {0}")]
+    Key(Box<KeyError>),
 }
 
 /// Why a subscription did not come about.
@@ -192,6 +199,75 @@ pub enum RequestError {
     Rejected(Rejected),
 }
 
+/// Why the keys stream is not as it has to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProvisionError {
+    /// The server has no JetStream, or this bus has none there.
+    #[error("the server has no JetStream: give it a directory to keep streams in (`bus server run --store DIR`)")]
+    NoJetStream,
+    /// This component is not the provisioner.
+    #[error(
+        "the server denies {principal} `{subject}`: connect as its provisioner, which `bus server config --provisioner` names"
+    )]
+    NotPermitted {
+        /// Who was denied.
+        principal: Principal,
+        /// The subject.
+        subject: String,
+    },
+    /// The stream is there with settings that no update can change.
+    #[error(
+        "the stream `{stream}` is there with settings that cannot be changed ({reason}): remove it as an administrator          (`nats stream rm {stream}`) and provision again; components store their keys anew"
+    )]
+    Unchangeable {
+        /// The stream.
+        stream: String,
+        /// The server's own words.
+        reason: String,
+    },
+    /// The server does not make the stream as it has to be.
+    #[error("the server refuses the stream `{stream}`: {reason} (JetStream error {code})")]
+    Refused {
+        /// The stream.
+        stream: String,
+        /// The server's own words.
+        reason: String,
+        /// JetStream's number of the error; 0 when it gave none.
+        code: u64,
+    },
+    /// JetStream did not answer in time. The stream may have been made.
+    #[error("JetStream gave no answer for {timeout_ms} ms: try again")]
+    TimedOut {
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+    /// The client is not connected.
+    #[error(transparent)]
+    Connection(#[from] PublishError),
+}
+
+/// Why the keys stream was of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// The server has none.
+    #[error("this bus has no keys stream: run the server with JetStream, and `bus server provision`")]
+    NoStream,
+    /// The server did not take the bundle.
+    #[error("the keys stream did not take the bundle: {reason}")]
+    Refused {
+        /// What the server said.
+        reason: String,
+    },
+    /// The broker did not answer in time, or does not permit it.
+    #[error("the broker gave no answer about the keys stream for {timeout_ms} ms")]
+    TimedOut {
+        /// How long it waited, in milliseconds.
+        timeout_ms: u128,
+    },
+}
+
 /// Why draining did not come to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -202,6 +278,12 @@ pub enum DrainError {
         /// How long it waited, in milliseconds.
         timeout_ms: u128,
     },
+}
+
+impl From<KeyError> for PublishError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(Box::new(error))
+    }
 }
 
 impl From<Denied> for PublishError {

@@ -3,15 +3,18 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
+use std::task::Poll;
 
+use bus_proto::Destination;
 use bus_proto::v1::{CommandRequest, CommandResult, Error, ErrorCode};
 use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::backlog::Feed;
 use crate::connection::BusClient;
 use crate::error::SubscribeError;
-use crate::inbound::Received;
+use crate::inbound::Verified;
 use crate::probe::AbortOnDrop;
 use crate::subscription::Subscription;
 
@@ -21,13 +24,13 @@ const MAX_CONCURRENT: usize = 16;
 /// Carries out commands. What `Kill` and `Isolate` do is up to it (requirement A6).
 ///
 /// ```
-/// use bus_client::{CommandHandler, Received};
+/// use bus_client::{CommandHandler, Verified};
 /// use bus_proto::v1::{CommandRequest, CommandResult};
 ///
 /// struct Refuser;
 ///
 /// impl CommandHandler for Refuser {
-///     async fn handle(&self, command: Received<CommandRequest>) -> CommandResult {
+///     async fn handle(&self, command: Verified<CommandRequest>) -> CommandResult {
 ///         CommandResult::refused(format!("{} may not do that here", command.sender()))
 ///     }
 /// }
@@ -35,8 +38,9 @@ const MAX_CONCURRENT: usize = 16;
 pub trait CommandHandler: Send + Sync + 'static {
     /// Carries out one command. Its result is the answer; a panic is answered as an internal error.
     ///
-    /// It must not wait for the client to drain: draining waits for it.
-    fn handle(&self, command: Received<CommandRequest>) -> impl Future<Output = CommandResult> + Send;
+    /// It must not block its thread, which would hold up the other commands, and not wait for the client to drain:
+    /// draining waits for it.
+    fn handle(&self, command: Verified<CommandRequest>) -> impl Future<Output = CommandResult> + Send;
 }
 
 /// Serves commands until it is stopped or dropped, or the client is drained or closes.
@@ -96,7 +100,8 @@ impl BusClient {
     ///
     /// As [`BusClient::subscribe_inbox`].
     pub async fn serve_commands(&self, handler: impl CommandHandler) -> Result<CommandServer, SubscribeError> {
-        let commands = self.subscribe_inbox::<CommandRequest>().await?;
+        let own = Destination::Inbox(self.inner.shared.principal.endpoint.clone());
+        let commands = self.inner.subscribe::<CommandRequest>(&own, Feed::read_at_all_times).await?;
         let (stop, stopping) = watch::channel(false);
         let (over, stopped) = watch::channel(());
         let control = ServerControl { stop: Arc::new(stop), stopped };
@@ -131,19 +136,29 @@ impl<H: CommandHandler> Server<H> {
             let Some(command) = command else { break };
             // A refused message was counted and logged by the subscription; there is nobody to answer.
             let Ok(command) = command else { continue };
-            let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
+            let permit = tokio::select! {
+                biased;
+                permit = Arc::clone(&limit).acquire_owned() => permit,
+                () = commands.keep_filling() => break,
+            };
+            let Ok(permit) = permit else { break };
             let (bus, handler) = (self.bus.clone(), Arc::clone(&self.handler));
-            running.spawn(async move {
+            let mut answering = Box::pin(async move {
                 answer(&bus, &*handler, command).await;
                 drop(permit);
             });
+            // What is answered at once needs no task of its own.
+            let first = std::future::poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
+            if first.is_pending() {
+                running.spawn(answering);
+            }
         }
         drop(commands);
         while running.join_next().await.is_some() {}
     }
 }
 
-async fn answer<H: CommandHandler>(bus: &BusClient, handler: &H, command: Received<CommandRequest>) {
+async fn answer<H: CommandHandler>(bus: &BusClient, handler: &H, command: Verified<CommandRequest>) {
     let asked = command.clone();
     // The handler's own state is its own matter after a panic; nothing of ours is shared with it.
     let handled = AssertUnwindSafe(async { handler.handle(command).await }).catch_unwind().await;

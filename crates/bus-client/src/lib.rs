@@ -5,13 +5,13 @@
 //! * [`BusClient::publish`] sends an event, [`BusClient::send`] a directed message. The policy is asked before anything
 //!   is sent; a denied message never reaches the socket.
 //! * [`BusClient::subscribe`] and [`BusClient::subscribe_inbox`] give a [`Subscription`]: a stream of
-//!   `Result<Received<T>, Rejected>` that no peer can stop.
+//!   `Result<Verified<T>, Rejected>` that no peer can stop.
 //! * [`BusClient::request`] asks one component and waits for its answer; [`BusClient::serve_commands`] answers commands
 //!   through a [`CommandHandler`].
 //! * [`BusClient::status`], [`BusClient::events`] and [`BusClient::stats`] tell how the connection is doing.
 //!
-//! A [`Received`] message is one whose sender **the broker attests**: the subject's last tokens name the sender, the
-//! broker lets nobody else publish there, and every field of the envelope agrees with them.
+//! A [`Verified`] message is one whose sender is **proven**: it is signed with a key that the sender's certificate vouches
+//! for, it arrived where it was sent, the policy allows it, and it is no repetition. Nothing unsigned is ever accepted.
 //!
 //! # Example
 //!
@@ -32,31 +32,36 @@
 //! # Layout
 //!
 //! `connection` owns the NATS connection and its background tasks, `dial` makes it, and `shared` is what its callbacks
-//! know. `outbound` is the way out, `inbound` the way in, with a `backlog` before each reader. `probe` makes round trips
+//! know. `signer` makes our own keys. `outbound` is the way out, `inbound` the way in, with a `backlog` before each reader. `probe` makes round trips
 //! with the broker, and `verdict` turns its asynchronous refusals into the error of the call that caused them.
+//! `provision` makes the stream that keeps everyone's keys.
 #![forbid(unsafe_code)]
 
 mod backlog;
 mod connection;
 mod dial;
 mod error;
-mod gaps;
 mod handler;
 mod inbound;
 mod options;
 mod outbound;
 mod probe;
+mod provision;
 mod request;
 mod shared;
+mod signer;
 mod status;
 mod subscription;
+mod time;
 mod verdict;
 
 pub use connection::BusClient;
-pub use error::{ConnectError, DrainError, PublishError, RequestError, SubscribeError};
+pub use error::{ConnectError, DrainError, KeysError, ProvisionError, PublishError, RequestError, SubscribeError};
 pub use handler::{CommandHandler, CommandServer};
-pub use inbound::{Received, Rejected};
+pub use inbound::{Evidence, Gap, PublishedKey, PublishedKeys, Rejected, Verified};
 pub use options::BusOptions;
+pub use provision::Provisioned;
+pub use signer::KeyError;
 pub use status::{BusEvent, CloseReason, Stats, Status};
 pub use subscription::Subscription;
 

@@ -38,6 +38,9 @@ pub struct BusOptions {
     pub(crate) subscription_capacity: usize,
     pub(crate) subscription_bytes: usize,
     pub(crate) rotation_check: Duration,
+    pub(crate) signing_key_age: Duration,
+    pub(crate) max_batch: usize,
+    pub(crate) store_bundles: bool,
 }
 
 impl BusOptions {
@@ -61,6 +64,9 @@ impl BusOptions {
             subscription_capacity: 65_536,
             subscription_bytes: 64 * 1024 * 1024,
             rotation_check: Duration::from_secs(30),
+            signing_key_age: Duration::from_secs(12 * 3_600),
+            max_batch: 256,
+            store_bundles: true,
         }
     }
 
@@ -157,6 +163,28 @@ impl BusOptions {
     /// How often the certificate files are looked at, to reconnect under a rotated certificate; 30 s unless set.
     pub fn rotation_check(mut self, interval: Duration) -> Self {
         self.rotation_check = interval;
+        self
+    }
+
+    /// After what time the client signs with a new key; 12 hours unless set, 24 at most. Looked at as often as the
+    /// certificate files are. A key also ends with its certificate.
+    pub fn signing_key_age(mut self, age: Duration) -> Self {
+        self.signing_key_age = age;
+        self
+    }
+
+    /// Whether the client leaves its key bundles in the keys stream, where receivers look up what they have missed; it does
+    /// unless set, once it signs. The stream keeps eight bundles of a component: programs that end soon leave the room to
+    /// those that go on.
+    pub fn store_bundles(mut self, store: bool) -> Self {
+        self.store_bundles = store;
+        self
+    }
+
+    /// How many messages of one subject may share an envelope and a signature when they are published faster than they can
+    /// be sent; 256 unless set, which is also the most. 1 signs every message by itself.
+    pub fn max_batch(mut self, messages: usize) -> Self {
+        self.max_batch = messages;
         self
     }
 }

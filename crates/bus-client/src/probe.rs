@@ -8,12 +8,25 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_nats::{StatusCode, Subscriber};
+use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-type Waiting = Mutex<HashMap<String, oneshot::Sender<()>>>;
+use crate::connection::{hex, random};
+
+type Waiting = Mutex<HashMap<String, Waiter>>;
+
+/// The most answers to one question that are kept for who asked.
+const MAX_ANSWERS: usize = 16;
+
+#[derive(Debug)]
+enum Waiter {
+    /// For the broker's status alone.
+    NoResponders(oneshot::Sender<()>),
+    /// For whatever comes, until it goes.
+    Answers(mpsc::Sender<Message>),
+}
 
 /// Ends a background task with its owner.
 #[derive(Debug)]
@@ -25,7 +38,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// The private subjects on which the broker says "no responders".
+/// The private subjects on which the broker says "no responders", and answers what its own services are asked.
 #[derive(Debug)]
 pub(crate) struct NoResponders {
     prefix: String,
@@ -34,14 +47,11 @@ pub(crate) struct NoResponders {
     _reader: AbortOnDrop,
 }
 
-/// One awaited "no responders". Forgets itself when dropped.
+/// One awaited "no responders".
 #[derive(Debug)]
 pub(crate) struct Awaited {
-    /// The reply subject to publish with.
-    pub(crate) reply: String,
-    token: String,
+    question: Question,
     answer: oneshot::Receiver<()>,
-    waiting: Arc<Waiting>,
 }
 
 impl NoResponders {
@@ -51,15 +61,19 @@ impl NoResponders {
         let answers = Arc::clone(&waiting);
         let reader = tokio::spawn(async move {
             while let Some(message) = subscriber.next().await {
-                // Nothing but the broker's own status is expected here; a message of any other kind is no answer.
-                if message.status != Some(StatusCode::NO_RESPONDERS) {
-                    continue;
-                }
-                let token = message.subject.rsplit('.').next().unwrap_or_default();
-                let waiter = answers.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
-                if let Some(waiter) = waiter {
-                    // The one who asked may have gone; nobody else cares.
-                    let _ = waiter.send(());
+                let nobody = message.status == Some(StatusCode::NO_RESPONDERS);
+                let mut waiting = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                let token = message.subject.rsplit('.').next().unwrap_or_default().to_owned();
+                match waiting.get(&token) {
+                    // The one who asked may have gone, or may have heard enough; nobody else cares.
+                    Some(Waiter::Answers(sender)) => drop(sender.try_send(message)),
+                    // Nothing but the broker's own status is expected; a message of any other kind is no answer.
+                    Some(Waiter::NoResponders(_)) if nobody => {
+                        if let Some(Waiter::NoResponders(waiter)) = waiting.remove(&token) {
+                            let _ = waiter.send(());
+                        }
+                    }
+                    _ => {}
                 }
             }
         });
@@ -68,24 +82,68 @@ impl NoResponders {
 
     /// Prepares to learn that nobody responds.
     pub(crate) fn expect(&self) -> Awaited {
-        let token = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let (sender, answer) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), sender);
-        Awaited { reply: format!("{}.{token}", self.prefix), token, answer, waiting: Arc::clone(&self.waiting) }
+        Awaited { question: self.wait(Waiter::NoResponders(sender)), answer }
+    }
+
+    /// Prepares for the answers of a service of the broker's own. What they say is untrusted.
+    pub(crate) fn listen(&self) -> Answers {
+        let (sender, answers) = mpsc::channel(MAX_ANSWERS);
+        Answers { question: self.wait(Waiter::Answers(sender)), answers }
+    }
+
+    fn wait(&self, waiter: Waiter) -> Question {
+        // The prefix is known to whoever was asked before, and can have the server publish there. Nobody can guess this.
+        let secret = random::<8>().map_or_else(String::new, |secret| hex(&secret));
+        let token = format!("{}-{secret}", self.next.fetch_add(1, Ordering::Relaxed));
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), waiter);
+        Question { reply: format!("{}.{token}", self.prefix), token, waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+/// Answers of the broker, as they come.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    question: Question,
+    answers: mpsc::Receiver<Message>,
+}
+
+impl Answers {
+    /// The reply subject to publish with.
+    pub(crate) fn reply(&self) -> String {
+        self.question.reply.clone()
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) -> Option<Message> {
+        self.answers.recv().await
+    }
+}
+
+/// A private reply subject on which something is awaited. It is forgotten when dropped.
+#[derive(Debug)]
+struct Question {
+    reply: String,
+    token: String,
+    waiting: Arc<Waiting>,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.token);
     }
 }
 
 impl Awaited {
+    /// The reply subject to publish with.
+    pub(crate) fn reply(&self) -> &str {
+        &self.question.reply
+    }
+
     /// Completes when the broker says that nobody responds. Never completes otherwise.
     pub(crate) async fn arrived(&mut self) {
         if (&mut self.answer).await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-impl Drop for Awaited {
-    fn drop(&mut self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.token);
     }
 }

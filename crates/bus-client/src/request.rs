@@ -4,20 +4,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bus_proto::prost::bytes::Bytes;
 use bus_proto::v1::Envelope;
-use bus_proto::{Address, AnyPayload, Destination, Endpoint, IntoEnvelope, MessageType, Payload, Principal};
+use bus_proto::{AnyPayload, Destination, Endpoint, IntoOutgoing, MessageType, Payload, Principal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::backlog::{Arrival, Backlog, Feed};
-use crate::connection::{BusClient, Inner, unix_ms};
+use crate::connection::{BusClient, Inner};
 use crate::error::{PublishError, RequestError, SubscribeError};
-use crate::inbound::{Received, Rejected};
+use crate::inbound::{AskFor, Intake, Rejected, Verified};
 use crate::probe::AbortOnDrop;
 use crate::status::{CloseReason, Status};
+use crate::time::{millis, unix_ms};
 
-type Answer = Received<AnyPayload>;
+type Answer = Verified<AnyPayload>;
 
 #[derive(Debug)]
 struct Waiter {
@@ -28,7 +28,7 @@ struct Waiter {
 /// The requests that wait for an answer, by the digest that the answer must carry.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    waiting: Mutex<HashMap<Bytes, Waiter>>,
+    waiting: Mutex<HashMap<[u8; 32], Waiter>>,
     readers: tokio::sync::Mutex<Readers>,
 }
 
@@ -43,7 +43,7 @@ struct Reader {
 }
 
 /// Forgets a request that is no longer waited for.
-struct Forget<'a>(&'a Requests, Option<Bytes>);
+struct Forget<'a>(&'a Requests, Option<[u8; 32]>);
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
@@ -57,7 +57,7 @@ impl BusClient {
     /// Asks one component, and waits for its answer for at most the operation timeout.
     ///
     /// The answer is accepted once, only from the component asked, and only if it names this very request by the
-    /// SHA-256 of its bytes.
+    /// SHA-256 of its signed bytes.
     ///
     /// ```no_run
     /// use bus_client::BusClient;
@@ -78,8 +78,8 @@ impl BusClient {
     pub async fn request<R: Payload>(
         &self,
         to: &Endpoint,
-        message: impl IntoEnvelope,
-    ) -> Result<Received<R>, RequestError> {
+        message: impl IntoOutgoing,
+    ) -> Result<Verified<R>, RequestError> {
         self.request_within(to, message, self.inner.operation_timeout).await
     }
 
@@ -94,14 +94,13 @@ impl BusClient {
     pub async fn request_within<R: Payload>(
         &self,
         to: &Endpoint,
-        message: impl IntoEnvelope,
+        message: impl IntoOutgoing,
         limit: Duration,
-    ) -> Result<Received<R>, RequestError> {
+    ) -> Result<Verified<R>, RequestError> {
         let timed_out = || RequestError::TimedOut { destination: to.to_string(), timeout_ms: limit.as_millis() };
         let mut envelope = self.envelope(message)?;
         if envelope.expires_at == 0 {
-            let limit_ms = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-            envelope.expires_at = unix_ms().saturating_add(limit_ms).saturating_add(self.inner.gate.skew_ms);
+            envelope.expires_at = unix_ms().saturating_add(millis(limit)).saturating_add(self.inner.gate.skew_ms);
         }
         let answer = timeout(limit, self.inner.ask::<R>(to, envelope)).await.unwrap_or_else(|_| Err(timed_out()))?;
         open(answer)
@@ -119,11 +118,11 @@ impl Inner {
         let waiter = Waiter { asked: to.clone(), answer: sender };
         let mut forget = Forget(&self.requests, None);
         // The waiter is in place before the message leaves: an answer cannot overtake it.
-        let register = |digest: &Bytes| {
-            forget.1 = Some(digest.clone());
+        let register = |digest: &[u8; 32]| {
+            forget.1 = Some(*digest);
             self.requests.wait(digest, waiter);
         };
-        self.hand_over(prepared, Some(&nobody.reply), register).await?;
+        self.hand_over(prepared, Some(nobody.reply()), register).await?;
         let mut status = self.shared.status.subscribe();
         tokio::select! {
             biased;
@@ -139,7 +138,7 @@ impl Inner {
 }
 
 /// Takes the answer out, or the error that the other side answered with.
-fn open<R: Payload>(answer: Answer) -> Result<Received<R>, RequestError> {
+fn open<R: Payload>(answer: Answer) -> Result<Verified<R>, RequestError> {
     match answer.try_map(R::from_payload) {
         Ok(received) => Ok(received),
         Err((_, AnyPayload::Error(error))) => Err(RequestError::Peer(error)),
@@ -148,14 +147,14 @@ fn open<R: Payload>(answer: Answer) -> Result<Received<R>, RequestError> {
 }
 
 impl Requests {
-    fn wait(&self, digest: &Bytes, waiter: Waiter) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), waiter);
+    fn wait(&self, digest: &[u8; 32], waiter: Waiter) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, waiter);
     }
 
     /// Gives an answer to the request that it names, if that request asked its sender; else says whose it was.
     fn settle(&self, answer: Answer) -> Result<(), Principal> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = answer.correlation_id().clone();
+        let Some(digest) = answer.correlation() else { return Err(answer.sender().clone()) };
         if waiting.get(&digest).is_none_or(|waiter| waiter.asked != answer.sender().endpoint) {
             return Err(answer.sender().clone());
         }
@@ -190,7 +189,7 @@ impl Inner {
     ) -> Result<(), SubscribeError> {
         let mut readers = self.requests.readers.lock().await;
         for kind in Self::missing(&readers, kinds) {
-            let (_, feed) = self.open_feed(kind.as_ref(), own).await?;
+            let (_, feed) = self.open_feed(kind.as_ref(), own, Feed::read_at_all_times).await?;
             let backlog = Arc::clone(feed.backlog());
             let task = AbortOnDrop(tokio::spawn(read_answers(Arc::downgrade(self), feed)));
             readers.insert(kind, Reader { backlog, _task: task });
@@ -203,31 +202,47 @@ impl Inner {
         kinds.iter().filter(|kind| !lives(kind)).cloned().collect()
     }
 
-    fn take_answer(&self, message: &async_nats::Message) {
-        let subject = message.subject.as_str();
-        match self.gate.admit::<AnyPayload>(message) {
+    fn take_answer(&self, answer: Result<Answer, Rejected>) {
+        let own_inbox = || self.gate.root.inbox_filter(&self.shared.principal.endpoint, None);
+        match answer {
             // Without a correlation it is no answer, and a matter for the client's other subscriptions.
-            Ok(message) if message.correlation_id().is_empty() && !message.message_type().is_answer() => {}
+            Ok(message) if message.correlation().is_none() && !message.message_type().is_answer() => {}
             Ok(answer) => {
+                let subject = answer.subject().to_owned();
                 if let Err(sender) = self.requests.settle(answer) {
-                    self.shared.report(subject, &Rejected::Unsolicited { sender });
+                    self.shared.report(&subject, &Rejected::Unsolicited { sender });
                 }
             }
-            Err(rejected) => {
-                let own_matter = |address: Address| address.message_type != MessageType::Command;
-                if self.gate.root.parse(subject).is_ok_and(own_matter) {
-                    self.shared.report(subject, &rejected);
-                }
-            }
+            Err(rejected) => self.shared.report(&own_inbox(), &rejected),
         }
     }
 }
 
 /// Reads answers until the connection closes or the broker withdraws the subscription; the next request then subscribes
 /// again. Holds no strong reference to the client while it waits.
-async fn read_answers(inner: Weak<Inner>, feed: Feed) {
-    while let Some(Arrival::Message(message)) = feed.next().await {
+async fn read_answers(inner: Weak<Inner>, mut feed: Feed) {
+    let Some(gate) = inner.upgrade().map(|inner| Arc::clone(&inner.gate)) else { return };
+    let mut intake = Intake::new(gate, None);
+    loop {
+        let arrival = feed.next().await;
         let Some(inner) = inner.upgrade() else { return };
-        inner.take_answer(&message);
+        let keys = AskFor { inner: &inner, backlog: feed.backlog() };
+        match arrival {
+            // A command is a matter for the client's other subscriptions, where the policy makes this one see it, too.
+            Some(Arrival::Message(message)) if inner.is_command(&message) => {}
+            Some(Arrival::Message(message)) => intake.take(message, &keys),
+            Some(Arrival::Nudge) => intake.keys_found(&keys),
+            Some(Arrival::Withdrawn) | None => return,
+        }
+        while let Some(answer) = intake.next() {
+            inner.take_answer(answer);
+        }
+    }
+}
+
+impl Inner {
+    fn is_command(&self, message: &async_nats::Message) -> bool {
+        let address = self.gate.root.parse(message.subject.as_str());
+        address.is_ok_and(|address| address.message_type == MessageType::Command)
     }
 }

@@ -1,5 +1,6 @@
 //! What the connection's own callbacks know. It does not own the connection, so that nothing keeps itself alive.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,9 +9,9 @@ use async_nats::{ClientError, ConnectErrorKind, Event, ServerError};
 use bus_proto::Principal;
 use tokio::sync::{Notify, broadcast, watch};
 
-use crate::connection::unix_ms;
 use crate::inbound::Rejected;
-use crate::status::{BusEvent, CloseReason, Counters, Status, count};
+use crate::status::{BusEvent, CloseReason, Counters, Status, add, count};
+use crate::time::unix_ms;
 use crate::verdict::{Denial, Verdicts};
 
 /// How many events wait for a reader that is slow.
@@ -23,6 +24,8 @@ const REFUSALS_LOGGED: u32 = 20;
 pub(crate) struct Shared {
     pub(crate) principal: Principal,
     pub(crate) status: watch::Sender<Status>,
+    /// Whether the status is [`Status::Connected`], for those who ask for every message. Changed within the status's lock.
+    up: AtomicBool,
     events: broadcast::Sender<BusEvent>,
     pub(crate) counters: Counters,
     pub(crate) verdicts: Verdicts,
@@ -36,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) connected: Notify,
     slow_reported_at: AtomicI64,
     refusal_log: Mutex<RefusalLog>,
+    refusals_by_reason: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +54,7 @@ impl Shared {
         Self {
             principal,
             status: watch::Sender::new(Status::Disconnected),
+            up: AtomicBool::new(false),
             events: broadcast::Sender::new(EVENT_CAPACITY),
             counters: Counters::default(),
             verdicts: Verdicts::default(),
@@ -60,6 +65,7 @@ impl Shared {
             connected: Notify::new(),
             slow_reported_at: AtomicI64::new(0),
             refusal_log: Mutex::new(RefusalLog { since: Instant::now(), logged: 0, suppressed: 0 }),
+            refusals_by_reason: Mutex::default(),
         }
     }
 
@@ -98,7 +104,7 @@ impl Shared {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        *self.status.borrow() == Status::Connected
+        self.up.load(Ordering::Acquire)
     }
 
     /// Calls the connection connected, if it is still the one that was confirmed.
@@ -110,6 +116,7 @@ impl Shared {
                 self.refusals.store(0, Ordering::Release);
                 count(&self.counters.connects);
                 *status = Status::Connected;
+                self.up.store(true, Ordering::Release);
             }
             change
         });
@@ -125,6 +132,7 @@ impl Shared {
             let change = *status == Status::Connected;
             if change {
                 *status = Status::Disconnected;
+                self.up.store(false, Ordering::Release);
             }
             change
         });
@@ -136,6 +144,7 @@ impl Shared {
             let change = !matches!(status, Status::Closed(_));
             if change {
                 *status = Status::Closed(reason.clone());
+                self.up.store(false, Ordering::Release);
             }
             change
         });
@@ -193,9 +202,24 @@ impl Shared {
         }
     }
 
+    /// Messages that were accepted for sending could not be sent.
+    pub(crate) fn unsent(&self, subject: &str, messages: usize, reason: &str) {
+        add(&self.counters.unsent, messages as u64);
+        tracing::warn!(%subject, messages, reason, "messages were not sent");
+        self.emit(BusEvent::Unsent { subject: subject.to_owned(), messages, reason: reason.to_owned() });
+    }
+
+    /// How many messages were refused, by the reason.
+    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals_by_reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Counts a refused message, and logs it unless that would be a flood.
     pub(crate) fn report(&self, subject: &str, rejected: &Rejected) {
         count(&self.counters.rejected);
+        let mut by_reason = self.refusals_by_reason.lock().unwrap_or_else(PoisonError::into_inner);
+        *by_reason.entry(rejected.reason()).or_default() += 1;
+        drop(by_reason);
         let Some(suppressed) = self.may_log() else { return };
         tracing::warn!(
             target: "bus::security",

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bus_crypto::KeyId;
+
+use crate::inbound::Gap;
+
 /// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -65,6 +69,36 @@ pub enum BusEvent {
     /// A subscription is read too slowly; its newest messages are being dropped. Reported at most once a second; how
     /// many were missed is counted from the messages' sequences.
     SlowConsumer,
+    /// Envelopes were missed: a later one of the same key arrived on the same subject. The latest gaps of a subscription
+    /// are also in [`Subscription::take_gaps`](crate::Subscription::take_gaps).
+    Gap(Gap),
+    /// Messages that waited to be sent could not be, or expired.
+    Unsent {
+        /// Where they were to go.
+        subject: String,
+        /// How many they were.
+        messages: usize,
+        /// Why.
+        reason: String,
+    },
+    /// From now on messages are signed with another key.
+    SigningKeyRotated {
+        /// The key that was used before.
+        former: KeyId,
+        /// The new key.
+        key_id: KeyId,
+    },
+    /// It was time for another signing key, and none could be made. The former one stays in use as long as it may sign.
+    SigningKeyFailed {
+        /// Why.
+        reason: String,
+    },
+    /// This host's clock differs from the broker's by more than receivers accept: one of the two is wrong, and receivers
+    /// whose clocks are right refuse what this client sends, or it refuses what they send.
+    ClockDiffers {
+        /// How far this clock is ahead, in milliseconds; negative when it is behind.
+        ahead_ms: i64,
+    },
     /// The certificate was rotated; the client reconnects under the new one.
     IdentityRotated,
     /// The certificate files changed to something unusable; the former certificate stays in use.
@@ -87,8 +121,12 @@ pub enum BusEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Envelopes handed to the connection.
+    /// Messages handed to the connection.
     pub published: u64,
+    /// Envelopes handed to the connection: fewer than messages where some shared one.
+    pub envelopes: u64,
+    /// Messages that waited to be sent and could not be, or expired.
+    pub unsent: u64,
     /// Messages that the policy denied before anything was sent.
     pub denied: u64,
     /// Denials that the broker reported.
@@ -97,7 +135,7 @@ pub struct Stats {
     pub received: u64,
     /// Messages that arrived and were refused.
     pub rejected: u64,
-    /// Messages that subscriptions missed, counted from the senders' sequences.
+    /// Envelopes that subscriptions missed, counted from the senders' sequences.
     pub missed: u64,
     /// How often the connection was established.
     pub connects: u64,
@@ -107,6 +145,8 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) published: AtomicU64,
+    pub(crate) envelopes: AtomicU64,
+    pub(crate) unsent: AtomicU64,
     pub(crate) denied: AtomicU64,
     pub(crate) broker_denied: AtomicU64,
     pub(crate) received: AtomicU64,
@@ -120,6 +160,8 @@ impl Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             published: read(&self.published),
+            envelopes: read(&self.envelopes),
+            unsent: read(&self.unsent),
             denied: read(&self.denied),
             broker_denied: read(&self.broker_denied),
             received: read(&self.received),

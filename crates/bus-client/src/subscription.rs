@@ -1,10 +1,9 @@
 //! A subscription: a stream of messages that no peer can stop.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 
 use bus_acl::Permit;
 use bus_proto::{Destination, MessageType, Payload};
@@ -14,24 +13,25 @@ use tokio::time::timeout;
 use crate::backlog::{Arrival, Backlog, Feed};
 use crate::connection::{BusClient, Inner};
 use crate::error::SubscribeError;
-use crate::gaps::Gaps;
-use crate::inbound::{Received, Rejected};
-use crate::status::{add, count};
+use crate::inbound::{AskFor, Gap, Intake, Rejected, Verified};
+use crate::shared::Shared;
+use crate::status::{BusEvent, add, count};
+use crate::time::unix_ms;
 use crate::verdict::Subscribed;
 
-/// A stream of `Result<Received<T>, Rejected>`.
+/// A stream of `Result<Verified<T>, Rejected>`.
 ///
 /// Whatever arrives and is refused is counted, logged to the `bus::security` target and yielded as an error; the
 /// stream goes on. It ends when the client is drained or closes, after what already arrived.
 ///
-/// A subscription that is read too slowly misses the newest messages; [`Subscription::missed`] says how many.
+/// A subscription that is read too slowly misses the newest messages; [`Subscription::missed`] says how many envelopes, and
+/// [`Subscription::take_gaps`] which.
 pub struct Subscription<T> {
     feed: Feed,
     filter: String,
-    gaps: Gaps,
+    intake: Intake<T>,
     missed: u64,
     inner: Arc<Inner>,
-    payload: PhantomData<fn() -> T>,
 }
 
 impl<T> fmt::Debug for Subscription<T> {
@@ -50,9 +50,9 @@ impl<T> Subscription<T> {
         &self.filter
     }
 
-    /// How many messages this subscription missed so far, counted exactly from the senders' sequences: each gap shows
-    /// when the next message of the same sender and subject arrives. What a sender published before its first message
-    /// arrived here is not counted.
+    /// How many envelopes this subscription missed so far, counted exactly from the senders' sequences: each gap shows when
+    /// the next envelope of the same key and subject arrives. What was published before the first one that arrived here is
+    /// not counted, nor is what comes after the last one.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed
@@ -60,45 +60,79 @@ impl<T> Subscription<T> {
 }
 
 impl<T: Payload> Subscription<T> {
+    /// The gaps that were found since this was called last, of which the latest 1,024 are kept: whose envelopes are missing,
+    /// where they were published, and which numbers they had.
+    pub fn take_gaps(&mut self) -> Vec<Gap> {
+        self.intake.take_gaps().into()
+    }
+
+    /// Whether what proves a message to others is kept with it ([`Verified::evidence`]); not unless set. It keeps the whole
+    /// envelope in memory as long as one of its messages lives.
+    #[must_use]
+    pub fn keep_evidence(mut self, keep: bool) -> Self {
+        self.intake.keep_evidence(keep);
+        self
+    }
+
     /// The next message, or `None` when the client was drained or closed.
-    pub async fn next(&mut self) -> Option<Result<Received<T>, Rejected>> {
+    pub async fn next(&mut self) -> Option<Result<Verified<T>, Rejected>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    fn admit(&mut self, message: &async_nats::Message) -> Result<Received<T>, Rejected> {
-        let counters = &self.inner.shared.counters;
-        match self.inner.gate.admit::<T>(message) {
-            Ok(received) => {
-                let missed = self.gaps.note(received.subject(), &received.session(), received.sequence());
-                if missed > 0 {
-                    self.missed = self.missed.saturating_add(missed);
-                    add(&counters.missed, missed);
-                }
-                count(&counters.received);
-                Ok(received)
-            }
-            Err(rejected) => {
-                self.inner.shared.report(message.subject.as_str(), &rejected);
-                Err(rejected)
-            }
+    /// Takes in what arrives, without end, while its reader waits for something else.
+    pub(crate) async fn keep_filling(&mut self) {
+        self.feed.keep_filling().await;
+    }
+
+    /// Takes in what arrived.
+    fn take(&mut self, message: async_nats::Message) {
+        self.intake.take(message, &AskFor { inner: &self.inner, backlog: self.feed.backlog() });
+        self.tell_of_gaps();
+    }
+
+    fn tell_of_gaps(&mut self) {
+        for gap in self.intake.untold_gaps() {
+            self.missed = self.missed.saturating_add(gap.count());
+            add(&self.inner.shared.counters.missed, gap.count());
+            self.inner.shared.emit(BusEvent::Gap(gap.clone()));
         }
+    }
+
+    /// Counts and reports what is handed to the reader.
+    fn hand_out(&self, next: Result<Verified<T>, Rejected>) -> Result<Verified<T>, Rejected> {
+        match &next {
+            Ok(_) => count(&self.inner.shared.counters.received),
+            Err(rejected) => self.inner.shared.report(&self.filter, rejected),
+        }
+        next
     }
 }
 
 impl<T: Payload> Stream for Subscription<T> {
-    type Item = Result<Received<T>, Rejected>;
+    type Item = Result<Verified<T>, Rejected>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.feed.poll(context) {
-            Poll::Ready(Some(Arrival::Message(message))) => Poll::Ready(Some(self.admit(&message))),
-            Poll::Ready(Some(Arrival::Withdrawn)) => {
-                Poll::Ready(Some(Err(Rejected::Withdrawn { filter: self.filter.clone() })))
+        loop {
+            if let Some(next) = self.intake.next() {
+                return Poll::Ready(Some(self.hand_out(next)));
             }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            match ready!(self.feed.poll(context)) {
+                Some(Arrival::Message(message)) => self.take(message),
+                Some(Arrival::Nudge) => {
+                    let this = &mut *self;
+                    this.intake.keys_found(&AskFor { inner: &this.inner, backlog: this.feed.backlog() });
+                    this.tell_of_gaps();
+                }
+                Some(Arrival::Withdrawn) => {
+                    return Poll::Ready(Some(Err(Rejected::Withdrawn { filter: self.filter.clone() })));
+                }
+                None => return Poll::Ready(None),
+            }
         }
     }
 }
+
+impl<T> Unpin for Subscription<T> {}
 
 impl BusClient {
     /// Subscribes to events of type `T`, or of every type when `T` is [`AnyPayload`](bus_proto::AnyPayload).
@@ -110,7 +144,7 @@ impl BusClient {
     /// [`SubscribeError::Denied`] when the policy denies it: nothing was sent. Others when the broker denies it or does
     /// not answer within the operation timeout.
     pub async fn subscribe<T: Payload>(&self) -> Result<Subscription<T>, SubscribeError> {
-        self.inner.subscribe(&Destination::Events).await
+        self.inner.subscribe(&Destination::Events, Feed::forwarded).await
     }
 
     /// Subscribes to messages of type `T` that are sent to this component alone.
@@ -120,23 +154,29 @@ impl BusClient {
     /// As [`BusClient::subscribe`].
     pub async fn subscribe_inbox<T: Payload>(&self) -> Result<Subscription<T>, SubscribeError> {
         let own = self.inner.shared.principal.endpoint.clone();
-        self.inner.subscribe(&Destination::Inbox(own)).await
+        self.inner.subscribe(&Destination::Inbox(own), Feed::forwarded).await
     }
 }
 
 impl Inner {
-    async fn subscribe<T: Payload>(self: &Arc<Self>, from: &Destination) -> Result<Subscription<T>, SubscribeError> {
+    pub(crate) async fn subscribe<T: Payload>(
+        self: &Arc<Self>,
+        from: &Destination,
+        make: fn(Arc<Backlog>, async_nats::Subscriber, Weak<Shared>) -> Feed,
+    ) -> Result<Subscription<T>, SubscribeError> {
         let message_type = T::message_type(&self.gate.registry)?;
-        let (filter, feed) = self.open_feed(message_type.as_ref(), from).await?;
-        let inner = Arc::clone(self);
-        Ok(Subscription { feed, filter, gaps: Gaps::default(), missed: 0, inner, payload: PhantomData })
+        let since = unix_ms();
+        let (filter, feed) = self.open_feed(message_type.as_ref(), from, make).await?;
+        let intake = Intake::new(Arc::clone(&self.gate), Some(since));
+        Ok(Subscription { feed, filter, intake, missed: 0, inner: Arc::clone(self) })
     }
 
-    /// Asks the policy, then the broker, and waits for its verdict.
+    /// Asks the policy, then the broker, and waits for its verdict. The feed is made by `make`.
     pub(crate) async fn open_feed(
         &self,
         message_type: Option<&MessageType>,
         from: &Destination,
+        make: fn(Arc<Backlog>, async_nats::Subscriber, Weak<Shared>) -> Feed,
     ) -> Result<(String, Feed), SubscribeError> {
         let filter = self.authorize_subscription(message_type, from)?.subject(&self.gate.root);
         let timeout_ms = self.operation_timeout.as_millis();
@@ -152,7 +192,7 @@ impl Inner {
         let moment = verdicts.now();
         let asked = timeout(self.operation_timeout, self.nats.subscribe(filter.clone())).await;
         let subscriber = asked.map_err(|_| timed_out())?.map_err(|_| timed_out())?;
-        let feed = Feed::new(backlog, subscriber, Arc::downgrade(&self.shared));
+        let feed = make(backlog, subscriber, Arc::downgrade(&self.shared));
         let answered = self.round_trip().await;
         match verdicts.subscribed(&filter, moment).await {
             Subscribed::Denied => Err(SubscribeError::BrokerDenied { filter }),

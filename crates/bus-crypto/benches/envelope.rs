@@ -11,10 +11,11 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use bus_crypto::keys::Signature;
 use bus_crypto::{
-    Clock, EnvelopeError, LeafFacts, LeafKey, LeafSigner, Lifetime, ReplayGuard, Scheme, SignatureError, SigningKey,
-    UnverifiedBundle, bundle, envelope, scan, trailer,
+    Clock, EnvelopeError, LeafFacts, LeafKey, LeafSigner, Lifetime, PayloadView, ReplayGuard, Scheme, SignatureError,
+    SigningKey, UnverifiedBundle, bundle, envelope, scan, trailer,
 };
 use bus_proto::prost::Message;
+use bus_proto::prost::bytes::Bytes;
 use bus_proto::v1::{self, Batch, BatchMember, Envelope};
 use bus_proto::{ComponentId, Principal};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -64,6 +65,11 @@ fn batch(members: usize) -> v1::envelope::Payload {
     v1::envelope::Payload::Batch(Batch { members: vec![member; members] })
 }
 
+/// Takes an alert out of the message's buffer.
+fn decode(message: &Bytes, payload: &PayloadView<'_>) {
+    black_box(v1::AlertEvent::decode(message.slice(payload.range())).unwrap());
+}
+
 fn costs(criterion: &mut Criterion) {
     let principal: Principal = "spiffe://ransomeye.local/agent/agent-linux-01".parse().unwrap();
     let (chain, signer) = ([vec![7; 700]], Leaf(Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap()));
@@ -106,6 +112,16 @@ fn costs(criterion: &mut Criterion) {
         });
         group.bench_function(name("verify"), |bencher| {
             bencher.iter(|| envelope::verify(black_box(&signed), &verified, &principal.trust_domain, &clock).is_ok());
+        });
+        group.bench_function(name("verify and decode"), |bencher| {
+            let signed = Bytes::from(signed.clone());
+            bencher.iter(|| {
+                let verified = envelope::verify(&signed, &verified, &principal.trust_domain, &clock).unwrap();
+                match verified.scan().members() {
+                    [] => decode(&signed, verified.scan().payload()),
+                    members => members.iter().for_each(|member| decode(&signed, member.payload())),
+                }
+            });
         });
         group.bench_function(name("verify without Ed25519"), |bencher| {
             bencher.iter(|| envelope::verify(black_box(&stubbed), &verified, &principal.trust_domain, &clock).is_ok());

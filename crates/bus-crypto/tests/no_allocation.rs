@@ -51,6 +51,9 @@ fn a_single_message_is_read_without_an_allocation() -> Result<(), IdentityError>
     let mut envelope = Envelope::new(&ComponentId::new("agent-01")?, beat, 1_790_000_000_000, [7; 10]);
     envelope.subject = "ransomeye.events.heartbeat.agent.agent-01".into();
     envelope.tags = vec!["one".into(), "two".into()];
+    let labelled = envelope.encode_to_vec();
+    assert_eq!(allocations(|| scan(&labelled).is_ok()), 1, "the list of the tags");
+    envelope.tags.clear();
     let prefix = envelope.encode_to_vec();
     assert!(scan(&prefix).is_ok());
     assert_eq!(allocations(|| scan(&prefix).is_ok()), 0);

@@ -65,6 +65,11 @@ pub struct ServerConfig {
     pub max_subscriptions: u32,
     /// Where JetStream keeps its streams. Default: none, JetStream is off.
     pub jetstream_dir: Option<PathBuf>,
+    /// The most that JetStream keeps, in bytes, all on disk. Default: 1 GiB. The keys stream takes a quarter of that.
+    pub jetstream_max_bytes: u64,
+    /// Who may create and update the keys stream ([`SubjectRoot::keys_stream`]), besides what the policy lets it do. It
+    /// may connect whether or not it is among the components. Default: none. It needs a JetStream directory.
+    pub provisioner: Option<Principal>,
     /// The port of the monitoring page, which is plain HTTP and therefore only ever on 127.0.0.1 (0: any free one).
     /// Default: none, the page is off.
     pub monitoring_port: Option<u16>,
@@ -86,6 +91,8 @@ impl ServerConfig {
             max_connections: 10_000,
             max_subscriptions: 256,
             jetstream_dir: None,
+            jetstream_max_bytes: 1 << 30,
+            provisioner: None,
             monitoring_port: None,
         }
     }
@@ -96,10 +103,10 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// When a component is listed twice or is of another trust domain than the first one, when a text or path cannot be
-    /// written to such a file, or when a limit is zero.
+    /// When a component is listed twice, when components and provisioner are not all of one trust domain, when there is a
+    /// provisioner but no JetStream, when a text or path cannot be written to such a file, or when a limit is zero.
     pub fn render(&self) -> Result<String, ConfigError> {
-        self.check_components()?;
+        self.check_users()?;
         self.check_limits()?;
         let mut text = String::from(
             "# Rendered by bus-natsd from the policy and the list of components: change those, not this file.\n",
@@ -114,7 +121,10 @@ impl ServerConfig {
             let _ = writeln!(text, "http: \"127.0.0.1:{}\"", port_number(port));
         }
         if let Some(directory) = &self.jetstream_dir {
-            let _ = writeln!(text, "jetstream {{ store_dir: {} }}", quoted_path("JetStream directory", directory)?);
+            let directory = quoted_path("JetStream directory", directory)?;
+            let bytes = self.jetstream_max_bytes;
+            let _ =
+                writeln!(text, "jetstream {{ store_dir: {directory}, max_file_store: {bytes}, max_memory_store: 0 }}");
         }
         text.push_str(&self.render_tls()?);
         // How long a client may take to present itself, in seconds.
@@ -124,10 +134,16 @@ impl ServerConfig {
         Ok(text)
     }
 
-    fn check_components(&self) -> Result<(), ConfigError> {
+    /// Who may connect, each once if no component is listed twice.
+    fn users(&self) -> impl Iterator<Item = &Principal> {
+        let provisioner = self.provisioner.iter().filter(|provisioner| !self.components.contains(provisioner));
+        self.components.iter().chain(provisioner)
+    }
+
+    fn check_users(&self) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
-        for component in &self.components {
-            if let Some(first) = self.components.first()
+        for component in self.users() {
+            if let Some(first) = self.users().next()
                 && component.trust_domain != first.trust_domain
             {
                 return Err(ConfigError::ForeignTrustDomain {
@@ -139,14 +155,18 @@ impl ServerConfig {
                 return Err(ConfigError::DuplicateComponent(component.clone()));
             }
         }
-        Ok(())
+        match (&self.provisioner, &self.jetstream_dir) {
+            (Some(provisioner), None) => Err(ConfigError::NothingToProvision(provisioner.clone())),
+            _ => Ok(()),
+        }
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
         let limits = [
-            ("max_payload", self.max_payload),
-            ("max_connections", self.max_connections),
-            ("max_subscriptions", self.max_subscriptions),
+            ("max_payload", self.max_payload.into()),
+            ("max_connections", self.max_connections.into()),
+            ("max_subscriptions", self.max_subscriptions.into()),
+            ("jetstream_max_bytes", self.jetstream_max_bytes),
         ];
         match limits.into_iter().find(|(_, limit)| *limit == 0) {
             Some((what, _)) => Err(ConfigError::ZeroLimit { what }),
@@ -172,19 +192,29 @@ impl ServerConfig {
              max_subscriptions: {} }}\n    users: [\n",
             self.max_payload, self.max_connections, self.max_subscriptions
         );
-        // All components are of one trust domain by now; the clients bind the policy to it as well.
-        let local = self.components.first().map(|component| component.trust_domain.clone());
+        // All users are of one trust domain by now; the clients bind the policy to it as well.
+        let local = self.users().next().map(|user| user.trust_domain.clone());
+        let is_empty = local.is_none();
         let policy = local.map_or_else(|| self.policy.clone(), |local| self.policy.clone().for_domain(local));
-        for component in &self.components {
-            let permissions = policy.permissions(&self.root, component);
-            text.push_str(&render_user(&component.spiffe_id(), &permissions)?);
+        for user in self.users() {
+            let mut permissions = policy.permissions(&self.root, user);
+            if self.provisioner.as_ref() == Some(user) {
+                permissions.publish_allow.extend(self.provisioning_subjects());
+            }
+            text.push_str(&render_user(&user.spiffe_id(), &permissions)?);
         }
-        if self.components.is_empty() {
+        if is_empty {
             // Without any user nats-server asks nobody who they are. No certificate of the bus bears this name.
             text.push_str(&render_user("nobody: no component is configured", &Permissions::default())?);
         }
         text.push_str("    ]\n  }\n}\n");
         Ok(text)
+    }
+
+    /// What it takes to see to it that the keys stream is there, and no more: not to delete it or to empty it.
+    fn provisioning_subjects(&self) -> [String; 3] {
+        let stream = self.root.keys_stream();
+        ["CREATE", "INFO", "UPDATE"].map(|operation| format!("$JS.API.STREAM.{operation}.{stream}"))
     }
 }
 
@@ -261,6 +291,17 @@ mod tests {
     }
 
     #[test]
+    fn jetstream_is_bounded_on_disk_and_has_no_memory() {
+        let mut config = config(&[]);
+        config.jetstream_dir = Some("/data".into());
+        config.jetstream_max_bytes = 12_345;
+        let text = config.render().unwrap();
+        assert!(text.contains("max_file_store: 12345, max_memory_store: 0"), "{text}");
+        config.jetstream_max_bytes = 0;
+        assert!(config.render().unwrap_err().to_string().contains("jetstream_max_bytes"));
+    }
+
+    #[test]
     fn a_limit_of_zero_is_refused() {
         let mut config = config(&[]);
         config.max_subscriptions = 0;
@@ -283,6 +324,42 @@ mod tests {
         config.jetstream_dir = Some("/data".into());
         let text = config.render().unwrap();
         assert!(text.contains("http: \"127.0.0.1:-1\"") && text.contains("store_dir: \"/data\""), "{text}");
+    }
+
+    /// The rendered user of this name.
+    fn user<'a>(text: &'a str, name: &str) -> &'a str {
+        let mut users = text.split("user: ").filter(|user| user.starts_with(&format!("{name:?}")));
+        let user = users.next().expect("a user of this name");
+        assert!(users.next().is_none(), "{name} is there twice");
+        user
+    }
+
+    #[test]
+    fn the_provisioner_alone_may_create_the_keys_stream_whether_or_not_it_is_a_component() {
+        let name = "spiffe://td/control/provisioner";
+        for components in [&["spiffe://td/agent/a"][..], &["spiffe://td/agent/a", name]] {
+            let mut config = config(components);
+            config.jetstream_dir = Some("/data".into());
+            config.provisioner = Some(name.parse().unwrap());
+            let text = config.render().unwrap();
+            assert_eq!(text.matches("$JS.API.STREAM.").count(), 3, "{text}");
+            for operation in ["CREATE", "INFO", "UPDATE"] {
+                let subject = format!("\"$JS.API.STREAM.{operation}.RANSOMEYE_KEYS\"");
+                assert!(user(&text, name).contains(&subject), "{text}");
+            }
+            assert!(user(&text, name).contains("ransomeye.keys.control.provisioner"), "{text}");
+            assert!(user(&text, "spiffe://td/agent/a").contains("ransomeye.keys.agent.a"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_provisioner_without_jetstream_or_of_another_trust_domain_is_refused() {
+        let mut config = config(&["spiffe://td/agent/a"]);
+        config.provisioner = Some("spiffe://td/control/provisioner".parse().unwrap());
+        assert!(matches!(config.render(), Err(ConfigError::NothingToProvision(_))));
+        config.jetstream_dir = Some("/data".into());
+        config.provisioner = Some("spiffe://other/control/provisioner".parse().unwrap());
+        assert!(matches!(config.render(), Err(ConfigError::ForeignTrustDomain { .. })));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub enum ConfigError {
         /// The trust domain of the first component.
         expected: TrustDomain,
     },
+    /// A provisioner without JetStream.
+    #[error("{0} is to provision the keys stream, but there is no JetStream to keep it: give a JetStream directory")]
+    NothingToProvision(Principal),
     /// A text holds what the configuration file cannot.
     #[error("{what} {text:?} cannot be written to a configuration file: it must be UTF-8 without control characters")]
     Unwritable {

@@ -2,10 +2,8 @@
 
 use alloc::string::{String, ToString};
 
-use crate::identity::{ComponentId, IdentityError, Principal, printable};
-use crate::message_type::MessageType;
-use crate::payload::{AnyPayload, PayloadError, TypeRegistry};
-use crate::subject::{Address, Destination};
+use crate::identity::{ComponentId, IdentityError, printable};
+use crate::payload::{AnyPayload, PayloadError};
 use crate::v1;
 use crate::v1::Envelope;
 use crate::v1::envelope::Payload as Variant;
@@ -46,46 +44,6 @@ pub enum EnvelopeError {
     /// The payload is of a form or custom type that this receiver does not know.
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    /// The `subject` field names another subject than the one delivered on.
-    #[error("the envelope says it was published to `{stated}`, but it was delivered on `{delivered}`")]
-    SubjectMismatch {
-        /// What the envelope says, shortened and escaped.
-        stated: String,
-        /// Where it arrived.
-        delivered: String,
-    },
-    /// `source_component` is another than the sender that the subject names.
-    #[error("source_component is `{stated}`, but the broker attests `{attested}`")]
-    SourceMismatch {
-        /// What the envelope says, shortened and escaped.
-        stated: String,
-        /// Who the subject names.
-        attested: String,
-    },
-    /// The payload is of another type than the subject names.
-    #[error("the payload is {payload}, but the subject names {subject}")]
-    TypeMismatch {
-        /// The type of the payload.
-        payload: MessageType,
-        /// The type in the subject.
-        subject: MessageType,
-    },
-    /// The message is meant for another receiver, or is an event that names one.
-    #[error("the destination `{stated}` is not this receiver")]
-    DestinationMismatch {
-        /// What the envelope says, shortened and escaped.
-        stated: String,
-    },
-    /// A live message's timestamp is too far from this clock.
-    #[error(
-        "the timestamp is {ahead_ms} ms ahead of this clock, at most {skew_ms} ms either way are accepted: check both clocks"
-    )]
-    ClockSkew {
-        /// How far ahead, in milliseconds; negative when it lies in the past.
-        ahead_ms: i64,
-        /// How far it may be, in milliseconds.
-        skew_ms: i64,
-    },
     /// The message's time to live is over.
     #[error("the message expired {late_ms} ms ago")]
     Expired {
@@ -94,19 +52,14 @@ pub enum EnvelopeError {
     },
 }
 
-/// What a receiver knows about a delivery before it looks into the envelope.
-#[derive(Debug, Clone, Copy)]
-pub struct Delivery<'a> {
-    /// The subject that the broker delivered on.
-    pub subject: &'a str,
-    /// The same, taken apart.
-    pub address: &'a Address,
-    /// Who is receiving.
-    pub receiver: &'a Principal,
-    /// The receiver's clock, in Unix milliseconds.
-    pub now_unix_ms: i64,
-    /// How far a live message's timestamp may be from that, in milliseconds.
-    pub skew_ms: i64,
+/// Makes a `message_id` from the time and ten random bytes: a UUIDv7 (RFC 9562, section 5.7) in its hyphenated
+/// lower-case form, which is ASCII.
+#[must_use]
+pub fn new_message_id(now_unix_ms: i64, random: [u8; 10]) -> [u8; 36] {
+    let millis = u64::try_from(now_unix_ms).unwrap_or(0);
+    let mut text = [0; 36];
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().hyphenated().encode_lower(&mut text);
+    text
 }
 
 impl Envelope {
@@ -124,10 +77,8 @@ impl Envelope {
     /// ```
     #[must_use]
     pub fn new(source: &ComponentId, payload: impl Into<AnyPayload>, now_unix_ms: i64, random: [u8; 10]) -> Self {
-        let millis = u64::try_from(now_unix_ms).unwrap_or(0);
-        let message_id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         Self {
-            message_id: message_id.to_string(),
+            message_id: new_message_id(now_unix_ms, random).iter().map(|byte| char::from(*byte)).collect(),
             source_component: source.as_str().into(),
             timestamp_utc: now_unix_ms,
             payload: Some(payload.into()),
@@ -162,53 +113,6 @@ impl Envelope {
         }
         check_payload(self.payload.as_ref().ok_or(EnvelopeError::NoPayload)?)
     }
-
-    /// Checks that the envelope belongs where it arrived, and is neither stale nor expired. Call
-    /// [`Envelope::check_form`] first.
-    ///
-    /// The policy is not asked here: that is `bus-acl`'s decision.
-    ///
-    /// # Errors
-    ///
-    /// The first mismatch, in the order: subject, destination, sender, type, time.
-    pub fn check_delivery(&self, delivery: &Delivery<'_>, registry: &TypeRegistry) -> Result<(), EnvelopeError> {
-        let Delivery { subject, address, .. } = *delivery;
-        if self.subject != subject {
-            return Err(EnvelopeError::SubjectMismatch { stated: printable(&self.subject), delivered: subject.into() });
-        }
-        let destination_holds = match &address.destination {
-            Destination::Events => self.destination.is_empty(),
-            Destination::Inbox(to) => {
-                *to == delivery.receiver.endpoint && self.destination == delivery.receiver.spiffe_id()
-            }
-        };
-        if !destination_holds {
-            return Err(EnvelopeError::DestinationMismatch { stated: printable(&self.destination) });
-        }
-        if self.source_component != address.sender.component.as_str() {
-            return Err(EnvelopeError::SourceMismatch {
-                stated: printable(&self.source_component),
-                attested: address.sender.to_string(),
-            });
-        }
-        let payload = self.payload.as_ref().ok_or(EnvelopeError::NoPayload)?;
-        let found = registry.message_type(payload)?;
-        if found != address.message_type {
-            return Err(EnvelopeError::TypeMismatch { payload: found, subject: address.message_type.clone() });
-        }
-        self.check_time(&found, delivery.now_unix_ms, delivery.skew_ms)
-    }
-
-    fn check_time(&self, message_type: &MessageType, now_unix_ms: i64, skew_ms: i64) -> Result<(), EnvelopeError> {
-        let ahead_ms = self.timestamp_utc.saturating_sub(now_unix_ms);
-        if message_type.is_live() && ahead_ms.saturating_abs() > skew_ms {
-            return Err(EnvelopeError::ClockSkew { ahead_ms, skew_ms });
-        }
-        if self.expires_at != 0 && self.expires_at <= now_unix_ms {
-            return Err(EnvelopeError::Expired { late_ms: now_unix_ms.saturating_sub(self.expires_at) });
-        }
-        Ok(())
-    }
 }
 
 fn check_message_id(text: &str) -> Result<(), EnvelopeError> {
@@ -225,7 +129,12 @@ fn within(text: &str, min: usize, max: usize) -> bool {
     (min..=max).contains(&text.len())
 }
 
-fn check_payload(payload: &AnyPayload) -> Result<(), EnvelopeError> {
+/// Checks that every value of a payload is within its bounds.
+///
+/// # Errors
+///
+/// The first value that is not, or that the payload is of a form that is no type (`sealed`, `batch`).
+pub fn check_payload(payload: &AnyPayload) -> Result<(), EnvelopeError> {
     match payload {
         Variant::Telemetry(v1::TelemetryEvent { cpu_usage, ram_usage }) => {
             bound((0.0..=100.0).contains(cpu_usage), "cpu_usage", "0.0 to 100.0 percent")?;
@@ -263,8 +172,8 @@ fn known(value: i32, is_valid: fn(i32) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subject::SubjectRoot;
-    use crate::{MessageType, TrustDomain};
+    use crate::subject::{Destination, SubjectRoot};
+    use crate::{MessageType, Principal, TrustDomain};
     use proptest::prelude::*;
     use prost::Message;
 
@@ -283,18 +192,6 @@ mod tests {
         let mut envelope = Envelope::new(agent().component(), beat, NOW, [9; 10]);
         envelope.subject = "ransomeye.events.heartbeat.agent.agent-01".into();
         envelope
-    }
-
-    fn deliver(envelope: &Envelope, subject: &str) -> Result<(), EnvelopeError> {
-        deliver_at(envelope, subject, NOW)
-    }
-
-    fn deliver_at(envelope: &Envelope, subject: &str, now_unix_ms: i64) -> Result<(), EnvelopeError> {
-        let address = SubjectRoot::default().parse(subject).unwrap();
-        let receiver = principal("spiffe://td/core/core-01");
-        let delivery =
-            Delivery { subject, address: &address, receiver: &receiver, now_unix_ms, skew_ms: DEFAULT_SKEW_MS };
-        envelope.check_delivery(&delivery, &TypeRegistry::default())
     }
 
     #[test]
@@ -359,73 +256,6 @@ mod tests {
     }
 
     #[test]
-    fn a_well_formed_delivery_is_accepted() {
-        let envelope = heartbeat();
-        assert_eq!(envelope.check_form(), Ok(()));
-        assert_eq!(deliver(&envelope, &envelope.subject), Ok(()));
-    }
-
-    #[test]
-    fn an_envelope_on_another_subject_is_refused() {
-        let other = "ransomeye.events.heartbeat.agent.agent-02";
-        assert!(matches!(deliver(&heartbeat(), other), Err(EnvelopeError::SubjectMismatch { .. })));
-    }
-
-    #[test]
-    fn a_source_that_is_not_the_sender_is_refused() {
-        let mut envelope = heartbeat();
-        envelope.source_component = "core-01".into();
-        let subject = envelope.subject.clone();
-        assert!(matches!(deliver(&envelope, &subject), Err(EnvelopeError::SourceMismatch { .. })));
-    }
-
-    #[test]
-    fn a_payload_of_another_type_than_the_subject_is_refused() {
-        let mut envelope = heartbeat();
-        envelope.subject = "ransomeye.events.alert.agent.agent-01".into();
-        let subject = envelope.subject.clone();
-        let error = deliver(&envelope, &subject).unwrap_err();
-        assert_eq!(error, EnvelopeError::TypeMismatch { payload: MessageType::Heartbeat, subject: MessageType::Alert });
-    }
-
-    #[test]
-    fn a_directed_message_for_another_receiver_is_refused() {
-        let mut envelope = heartbeat();
-        envelope.subject = "ransomeye.inbox.core.core-01.heartbeat.agent.agent-01".into();
-        let subject = envelope.subject.clone();
-        for destination in ["", "spiffe://td/core/core-02", "spiffe://other/core/core-01"] {
-            envelope.destination = destination.into();
-            assert!(
-                matches!(deliver(&envelope, &subject), Err(EnvelopeError::DestinationMismatch { .. })),
-                "{destination}"
-            );
-        }
-        envelope.destination = "spiffe://td/core/core-01".into();
-        assert_eq!(deliver(&envelope, &subject), Ok(()));
-    }
-
-    #[test]
-    fn a_live_message_outside_the_skew_is_refused_either_way() {
-        let envelope = heartbeat();
-        let at = |now| deliver_at(&envelope, &envelope.subject, now);
-        assert_eq!(at(NOW + DEFAULT_SKEW_MS), Ok(()));
-        assert_eq!(at(NOW - DEFAULT_SKEW_MS), Ok(()));
-        assert!(matches!(at(NOW + DEFAULT_SKEW_MS + 1), Err(EnvelopeError::ClockSkew { .. })));
-        assert!(matches!(at(NOW - DEFAULT_SKEW_MS - 1), Err(EnvelopeError::ClockSkew { .. })));
-        assert!(matches!(at(i64::MIN), Err(EnvelopeError::ClockSkew { .. })));
-    }
-
-    #[test]
-    fn an_expired_message_is_refused() {
-        let mut envelope = heartbeat();
-        envelope.expires_at = NOW;
-        let subject = envelope.subject.clone();
-        assert_eq!(deliver(&envelope, &subject), Err(EnvelopeError::Expired { late_ms: 0 }));
-        envelope.expires_at = NOW + 1;
-        assert_eq!(deliver(&envelope, &subject), Ok(()));
-    }
-
-    #[test]
     fn fields_out_of_bounds_are_refused() {
         let cases: [fn(&mut Envelope); 12] = [
             |e| e.message_id = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6".into(),
@@ -463,14 +293,12 @@ mod tests {
             let mut envelope = Envelope::new(sender.component(), event, now, random);
             envelope.subject = SubjectRoot::default().subject(&Destination::Events, &MessageType::Telemetry, &sender);
             prop_assert_eq!(envelope.check_form(), Ok(()));
-            prop_assert_eq!(deliver_at(&envelope, &envelope.subject, now), Ok(()));
         }
 
         #[test]
         fn no_bytes_make_decoding_or_checking_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             if let Ok(envelope) = Envelope::decode(bytes.as_slice()) {
                 let _ = envelope.check_form();
-                let _ = deliver(&envelope, "ransomeye.events.heartbeat.agent.agent-01");
             }
         }
     }

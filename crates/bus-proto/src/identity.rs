@@ -146,6 +146,17 @@ name!(
     Role, "role", check_token
 );
 
+/// The roles of the bus's own infrastructure. No component has one: it could neither sign nor be told what it may do.
+pub const RESERVED_ROLES: [&str; 2] = ["broker", "relay"];
+
+impl Role {
+    /// Whether this is one of [`RESERVED_ROLES`].
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        RESERVED_ROLES.contains(&self.as_str())
+    }
+}
+
 name!(
     /// Which component of its role this is, e.g. `agent-linux-01`.
     ///

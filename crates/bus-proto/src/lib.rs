@@ -33,11 +33,11 @@ pub mod v1 {
 }
 
 #[cfg(feature = "messages")]
-pub use envelope::{Delivery, EnvelopeError};
-pub use identity::{ComponentId, Endpoint, IdentityError, Principal, Role, TrustDomain};
+pub use envelope::EnvelopeError;
+pub use identity::{ComponentId, Endpoint, IdentityError, Principal, RESERVED_ROLES, Role, TrustDomain};
 pub use message_type::{CustomType, MessageType, UnknownMessageType};
 #[cfg(feature = "messages")]
-pub use payload::{AnyPayload, IntoEnvelope, Payload, PayloadError, Registered, TypeRegistry};
+pub use payload::{AnyPayload, IntoOutgoing, Outgoing, Payload, PayloadError, Registered, TypeRegistry};
 pub use subject::{Address, Destination, SubjectError, SubjectRoot};
 
 #[cfg(feature = "messages")]

@@ -1,5 +1,6 @@
 //! What an envelope carries: the built-in payloads, and the types that a program registers.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
@@ -134,6 +135,16 @@ pub trait Payload: Sized + Send + 'static {
     ///
     /// When the payload is of another type, or does not decode.
     fn from_payload(payload: AnyPayload) -> Result<Self, PayloadError>;
+
+    /// Takes the value out of a custom payload that is still encoded: the protobuf name of its type, and its bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Payload::from_payload`].
+    fn from_custom(type_name: &str, value: &[u8]) -> Result<Self, PayloadError> {
+        let value = prost::bytes::Bytes::copy_from_slice(value);
+        Self::from_payload(Variant::Custom(v1::Custom { type_name: type_name.into(), value }))
+    }
 }
 
 /// A value of a protobuf type that the program registered with [`TypeRegistry::register`].
@@ -151,15 +162,29 @@ impl<T: Message + Name + Default + 'static> Payload for Registered<T> {
 
     fn from_payload(payload: AnyPayload) -> Result<Self, PayloadError> {
         match payload {
-            Variant::Custom(custom) if custom.type_name == T::full_name() => {
-                T::decode(custom.value).map(Self).map_err(|error| PayloadError::Undecodable {
-                    type_name: T::full_name(),
-                    reason: alloc::format!("{error}"),
-                })
-            }
+            Variant::Custom(custom) => Self::from_custom(&custom.type_name, &custom.value),
             other => Err(wrong_type(&T::full_name(), &other)),
         }
     }
+
+    fn from_custom(type_name: &str, value: &[u8]) -> Result<Self, PayloadError> {
+        if !is_named::<T>(type_name) {
+            return Err(PayloadError::WrongType {
+                wanted: T::full_name(),
+                found: crate::identity::printable(type_name),
+            });
+        }
+        T::decode(value)
+            .map(Self)
+            .map_err(|error| PayloadError::Undecodable { type_name: T::full_name(), reason: alloc::format!("{error}") })
+    }
+}
+
+/// Whether this is the full name of a type. The usual one is found without putting it together.
+fn is_named<T: Name>(text: &str) -> bool {
+    let usual =
+        text.strip_prefix(T::PACKAGE).and_then(|rest| rest.strip_prefix('.')).is_some_and(|rest| rest == T::NAME);
+    (usual && !T::PACKAGE.is_empty()) || text == T::full_name()
 }
 
 impl Payload for AnyPayload {
@@ -176,27 +201,53 @@ impl Payload for AnyPayload {
     }
 }
 
-/// What can be published: a payload, or a whole envelope whose further fields (expiry, priority, tags) are set.
-pub trait IntoEnvelope: Send {
-    /// Makes the envelope. `source`, `now_unix_ms` and `random` are used where there is none yet.
-    fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope;
+/// What is on its way out: a payload alone, or a whole envelope whose further fields (expiry, priority, tags) are set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outgoing {
+    /// A payload, to be wrapped.
+    Payload(AnyPayload),
+    /// An envelope.
+    Envelope(Box<v1::Envelope>),
 }
 
-impl IntoEnvelope for v1::Envelope {
-    fn into_envelope(self, _: &ComponentId, _: i64, _: [u8; 10]) -> v1::Envelope {
+impl Outgoing {
+    /// Makes the envelope. `source`, `now_unix_ms` and `random` are used where there is none yet.
+    #[must_use]
+    pub fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
+        match self {
+            Self::Payload(payload) => v1::Envelope::new(source, payload, now_unix_ms, random),
+            Self::Envelope(envelope) => *envelope,
+        }
+    }
+}
+
+/// What can be published: a payload, or a whole envelope whose further fields are set.
+pub trait IntoOutgoing: Send {
+    /// Gives it away.
+    fn into_outgoing(self) -> Outgoing;
+}
+
+impl IntoOutgoing for Outgoing {
+    fn into_outgoing(self) -> Outgoing {
         self
     }
 }
 
-impl IntoEnvelope for AnyPayload {
-    fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
-        v1::Envelope::new(source, self, now_unix_ms, random)
+impl IntoOutgoing for v1::Envelope {
+    fn into_outgoing(self) -> Outgoing {
+        Outgoing::Envelope(Box::new(self))
     }
 }
 
-impl<T: Message + Name + Default + 'static> IntoEnvelope for Registered<T> {
-    fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
-        self.into_payload().into_envelope(source, now_unix_ms, random)
+impl IntoOutgoing for AnyPayload {
+    fn into_outgoing(self) -> Outgoing {
+        Outgoing::Payload(self)
+    }
+}
+
+impl<T: Message + Name + Default + 'static> IntoOutgoing for Registered<T> {
+    fn into_outgoing(self) -> Outgoing {
+        Outgoing::Payload(self.into_payload())
     }
 }
 
@@ -226,9 +277,9 @@ macro_rules! built_in {
             }
         }
 
-        impl IntoEnvelope for v1::$message {
-            fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
-                v1::Envelope::new(source, self, now_unix_ms, random)
+        impl IntoOutgoing for v1::$message {
+            fn into_outgoing(self) -> Outgoing {
+                Outgoing::Payload(self.into())
             }
         }
 

@@ -1,4 +1,5 @@
-//! What a connection costs on one core: a full mutual-TLS handshake in memory, both ends, and the check for rotation.
+//! What a connection costs on one core: a full mutual-TLS handshake in memory, both ends, and the check for rotation. And
+//! what messages that prove their sender cost of this crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -48,7 +49,10 @@ fn handshakes(criterion: &mut Criterion) {
     };
     let agent = Profile::component("agent".parse().unwrap(), "agent-01".parse().unwrap()).unwrap();
     let broker = Profile::broker("n1".parse().unwrap(), ["localhost"]).unwrap();
-    let agent = TlsIdentity::load(options(&agent)).unwrap();
+    let agent_options = options(&agent);
+    let listless =
+        TlsOptions::new(agent_options.certificate_path(), agent_options.key_path(), agent_options.trust_root_path());
+    let agent = TlsIdentity::load(agent_options).unwrap();
     let broker = TlsIdentity::load_server(options(&broker)).unwrap();
     let (client, server) = (agent.client_config(), broker.server_config());
 
@@ -59,6 +63,24 @@ fn handshakes(criterion: &mut Criterion) {
     });
     group.bench_function("check for rotated files", |bencher| {
         bencher.iter(|| black_box(agent.refresh().unwrap()));
+    });
+    group.finish();
+
+    let credentials = agent.credentials();
+    let chain: Vec<&[u8]> = credentials.chain().iter().map(AsRef::as_ref).collect();
+    let mut group = criterion.benchmark_group("messages");
+    group.bench_function("verify a sender's chain, P-256 below a P-256 root with a revocation list", |bencher| {
+        bencher.iter(|| black_box(agent.verify_peer(black_box(&chain)).unwrap()));
+    });
+    group.bench_function("ask whether what was verified stays verified", |bencher| {
+        bencher.iter(|| black_box(agent.trust_state()));
+    });
+    group.bench_function("sign with the certificate's P-256 key", |bencher| {
+        bencher.iter(|| black_box(credentials.sign(0x0403, black_box(b"a statement")).unwrap()));
+    });
+    let listless = TlsIdentity::load(listless).unwrap();
+    group.bench_function("verify a sender's chain without a revocation list", |bencher| {
+        bencher.iter(|| black_box(listless.verify_peer(black_box(&chain)).unwrap()));
     });
     group.finish();
 }

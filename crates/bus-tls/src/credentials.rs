@@ -7,6 +7,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
+use webpki::ExpirationPolicy;
 use zeroize::Zeroizing;
 
 use crate::crl::RevocationLists;
@@ -65,6 +66,8 @@ pub(crate) struct Credentials {
     pub(crate) server_verifier: Arc<WebPkiServerVerifier>,
     trust_domain: TrustDomain,
     pub(crate) generation: u64,
+    /// The last moment at which no revocation list is out of date, in Unix milliseconds.
+    pub(crate) good_until_unix_ms: i64,
     seen: Seen,
 }
 
@@ -93,6 +96,7 @@ impl Credentials {
             crls: crls.as_ref(),
             trust_domain: roots.trust_domain(),
             now,
+            expiration: ExpirationPolicy::Enforce,
         };
         let own = Own::check(setup, &judge, chain, &key)?;
         Ok(Self {
@@ -100,6 +104,7 @@ impl Credentials {
             server_verifier: client::verifier(&roots, crls.as_ref(), provider)?,
             own: Arc::new(own),
             roots: Arc::new(roots),
+            good_until_unix_ms: good_until_unix_ms(crls.as_ref()),
             crls: crls.map(Arc::new),
             generation: 1,
             seen,
@@ -150,6 +155,7 @@ impl Credentials {
         let trust_changed = !next.trusts_as(self);
         if trust_changed {
             next.server_verifier = client::verifier(&next.roots, next.crls.as_deref(), &setup.provider)?;
+            next.good_until_unix_ms = good_until_unix_ms(next.crls.as_deref());
         }
         if self.seen.own.is_outdated_by(&seen.own) {
             match next.read_own(setup, now) {
@@ -212,6 +218,7 @@ impl Credentials {
             crls: self.crls.as_deref(),
             trust_domain: Some(&self.trust_domain),
             now,
+            expiration: ExpirationPolicy::Enforce,
         }
     }
 }
@@ -241,6 +248,10 @@ impl PartialEq for Own {
     fn eq(&self, other: &Self) -> bool {
         self.certified_key.cert == other.certified_key.cert
     }
+}
+
+fn good_until_unix_ms(crls: Option<&RevocationLists>) -> i64 {
+    crls.map_or(i64::MAX, RevocationLists::good_until_unix_ms)
 }
 
 /// The value in use if the new one is the same, so that it can be told by its address that nothing has changed.

@@ -8,6 +8,7 @@ use webpki::{
     CertRevocationList, ExpirationPolicy, OwnedCertRevocationList, RevocationCheckDepth, RevocationOptions,
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::num_bigint::BigUint;
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -85,15 +86,36 @@ impl RevocationLists {
         self.lists.iter().map(|list| &list.parsed).collect()
     }
 
+    /// The last moment at which none of the lists is out of date, in Unix milliseconds.
+    pub(crate) fn good_until_unix_ms(&self) -> i64 {
+        // `rustls-webpki` refuses from the first millisecond of `nextUpdate` on.
+        let first = self.lists.iter().map(|list| list.next_update).min();
+        first.map_or(i64::MAX, |seconds| seconds.saturating_mul(1000).saturating_sub(1))
+    }
+
+    /// Since when a certificate is revoked, in Unix seconds, if its authority's list revokes it: the time of the revocation,
+    /// or the earlier time since when the authority holds it for invalid, if the list has that (RFC 5280, section 5.3.2).
+    pub(crate) fn revoked_since(&self, certificate: &X509Certificate<'_>) -> Option<i64> {
+        let list = self.lists.iter().find(|list| list.issuer == certificate.issuer().as_raw())?;
+        let (_, list) = x509_parser::parse_x509_crl(&list.der).ok()?;
+        let serial = &certificate.tbs_certificate.serial;
+        let entry = list.iter_revoked_certificates().find(|entry| entry.serial() == serial)?;
+        let revoked = entry.revocation_date.timestamp();
+        Some(entry.invalidity_date().map_or(revoked, |(_, date)| date.timestamp().min(revoked)))
+    }
+
     /// How the lists are used: for the whole chain, and a certificate of unknown status is refused, as is everything
-    /// once a list is out of date. `None` when there are no lists.
-    pub(crate) fn options<'a>(lists: &'a [&'a CertRevocationList<'a>]) -> Option<RevocationOptions<'a>> {
+    /// once a list is out of date if `expiration` says so. `None` when there are no lists.
+    pub(crate) fn options<'a>(
+        lists: &'a [&'a CertRevocationList<'a>],
+        expiration: ExpirationPolicy,
+    ) -> Option<RevocationOptions<'a>> {
         let options = RevocationOptionsBuilder::new(lists).ok()?;
         Some(
             options
                 .with_depth(RevocationCheckDepth::Chain)
                 .with_status_policy(UnknownStatusPolicy::Deny)
-                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .with_expiration_policy(expiration)
                 .build(),
         )
     }
@@ -113,6 +135,8 @@ struct List {
     /// What grows from each list of an authority to the next: its number (RFC 5280, section 5.2.3), and its date for
     /// authorities that do not number their lists.
     age: (Option<BigUint>, i64),
+    /// When it is out of date, in seconds since 1970.
+    next_update: i64,
 }
 
 impl List {
@@ -123,7 +147,9 @@ impl List {
         let (issuer, name) = (list.issuer().as_raw().to_vec(), x509::printable(&list.issuer().to_string()));
         let kind = [signer(&list), scope(&list)];
         let age = (list.crl_number().cloned(), list.last_update().timestamp());
-        Ok(Self { parsed: CertRevocationList::Owned(parsed), issuer, name, kind, age, der })
+        // There always is one: `rustls-webpki` has refused a list without.
+        let next_update = list.next_update().map_or(i64::MIN, |at| at.timestamp());
+        Ok(Self { parsed: CertRevocationList::Owned(parsed), issuer, name, kind, age, next_update, der })
     }
 
     /// Whether a list that bears the same name, and stands in the same file, is newer.

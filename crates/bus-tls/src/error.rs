@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bus_proto::{IdentityError, Principal, TrustDomain};
 
 use crate::place::{FileKind, Origin};
+use crate::x509;
 
 /// Why credentials were refused.
 ///
@@ -435,6 +436,59 @@ pub enum TlsError {
         path: PathBuf,
         /// The end of its validity, in UTC.
         not_after: String,
+    },
+
+    // Signing.
+    /// The own private key does not sign with this scheme.
+    #[error(
+        "the own private key does not sign with TLS signature scheme {scheme:#06x}; use one of the certificate's kind of key"
+    )]
+    UnsupportedScheme {
+        /// The scheme, as TLS numbers it.
+        scheme: u16,
+    },
+    /// The own private key did not sign.
+    #[error("the own private key did not sign: {reason}; try again, or issue a new certificate")]
+    Signing {
+        /// What the crypto provider said.
+        reason: rustls::Error,
+    },
+
+    // Evidence.
+    /// The certificate was not valid at the time as of which the evidence is judged.
+    #[error("the certificate {origin} was not valid at {at}: {bound}; check the time as of which it is judged")]
+    NotValidThen {
+        /// Where it came from.
+        origin: Origin,
+        /// The time as of which it was judged, in UTC.
+        at: String,
+        /// When its validity begins or ends, in UTC.
+        bound: String,
+    },
+    /// No trust root was valid at the time as of which the evidence is judged.
+    #[error("no certificate authority in `{path}` was valid at {at}; use the trust root file of that time")]
+    NoTrustRootThen {
+        /// The trust root file.
+        path: PathBuf,
+        /// The time as of which evidence was to be judged, in UTC.
+        at: String,
+    },
+    /// The certificate, or an intermediate of its chain, has been revoked, before or after the evidence was made.
+    #[error(
+        "the certificate {origin} (serial {serial}) has been revoked since {} by `{crl}`; \
+         compare that with the time of the evidence",
+        x509::date(.since_unix_ms.div_euclid(1000))
+    )]
+    RevokedSince {
+        /// Where it came from.
+        origin: Origin,
+        /// The serial number of the certificate that is revoked, in hexadecimal.
+        serial: String,
+        /// The revocation list file.
+        crl: PathBuf,
+        /// The time of the revocation, in Unix milliseconds, or the earlier time since when the authority holds the
+        /// certificate for invalid (RFC 5280, section 5.3.2), if the list has that.
+        since_unix_ms: i64,
     },
 
     // Rotation.

@@ -11,7 +11,8 @@ use crate::credentials::Setup;
 use crate::error::TlsError;
 use crate::leaf::{Usage, VerifiedLeaf};
 use crate::options::TlsOptions;
-use crate::rotation::{Refresh, Shared};
+use crate::own::OwnCredentials;
+use crate::rotation::{Refresh, Shared, TrustState};
 use crate::{client, server};
 
 /// Checked credentials of one component, which connects to others. They follow the files as they are rotated.
@@ -101,6 +102,65 @@ impl TlsIdentity {
     #[must_use]
     pub fn client_config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.client_config)
+    }
+
+    /// Our own certificate in use, which signs with its private key.
+    ///
+    /// A snapshot: it stays the same when the files are rotated. It does not look at the files.
+    #[must_use]
+    pub fn credentials(&self) -> OwnCredentials {
+        OwnCredentials::of(&self.shared.current())
+    }
+
+    /// Verifies the certificates that another component sent outside of a handshake, the leaf first, each in DER, and says
+    /// who it is.
+    ///
+    /// They are judged as a client's in a handshake: by the trust roots and revocation lists in use, the clock of this host,
+    /// our own trust domain, and the rules for a component's certificate. It does not look at the files: new ones are
+    /// used once a handshake or [`TlsIdentity::refresh`] has taken them. It does not prove that the sender holds the private
+    /// key: that takes a signature, which [`VerifiedLeaf::spki`] verifies.
+    ///
+    /// A good chain costs one signature verification for each certificate, and another for each list that must cover one. The
+    /// bytes may be anything, but the caller bounds how many certificates there are, and how often it asks: with several
+    /// intermediates of one name all orders of them are tried, which costs up to a millisecond for three, and some
+    /// twenty for seven, before the chain is refused. How long the result may be used again,
+    /// [`TlsIdentity::trust_state`] tells.
+    ///
+    /// # Errors
+    ///
+    /// A [`TlsError`] with [`Origin::Peer`](crate::Origin::Peer) that says what is wrong with the certificate, or one about
+    /// the revocation lists that it cannot be judged by.
+    pub fn verify_peer(&self, chain: &[&[u8]]) -> Result<VerifiedLeaf, TlsError> {
+        let chain: Vec<_> = chain.iter().copied().map(CertificateDer::from).collect();
+        self.shared.current().verify_client(self.shared.provider(), &chain, UnixTime::now())
+    }
+
+    /// How long certificates that were verified stay verified. It costs some nanoseconds.
+    ///
+    /// What [`TlsIdentity::verify_peer`] accepted would be accepted again as long as all of this holds:
+    ///
+    /// * the generation is the one from *before* that call, so take it first;
+    /// * the time is not past `good_until_unix_ms`;
+    /// * the time is not past [`VerifiedLeaf::chain_not_after_unix_ms`].
+    ///
+    /// After that, verify it again. That may succeed: the generation also grows when only our own certificate is rotated, and
+    /// a list that is out of date refuses only the certificates that it covers.
+    ///
+    /// ```no_run
+    /// # fn now_unix_ms() -> i64 { 0 }
+    /// # fn example(identity: &bus_tls::TlsIdentity, chain: &[&[u8]]) -> Result<(), bus_tls::TlsError> {
+    /// let trusted = identity.trust_state();
+    /// let leaf = identity.verify_peer(chain)?;
+    /// // Later:
+    /// let still_good = identity.trust_state() == trusted
+    ///     && now_unix_ms() <= trusted.good_until_unix_ms.min(leaf.chain_not_after_unix_ms());
+    /// # let _ = still_good;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn trust_state(&self) -> TrustState {
+        self.shared.trust_state()
     }
 
     /// Looks now whether a file has changed, and takes the new ones into use if they are good.

@@ -3,9 +3,12 @@
 //! The chain is verified by `rustls-webpki` alone. `x509-parser` reads what the certificate says: the identity, the
 //! names, the dates, the key.
 
+use std::fmt;
+
+use aws_lc_rs::digest;
 use bus_proto::{Principal, TrustDomain};
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
-use webpki::EndEntityCert;
+use webpki::{EndEntityCert, ExpirationPolicy};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
@@ -27,11 +30,14 @@ pub(crate) enum Usage {
 /// A certificate that has been verified: its chain, dates, usages, revocation and identity.
 ///
 /// Only this crate makes one, so whoever holds one knows that the deployment's authority vouches for the principal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct VerifiedLeaf {
     principal: Principal,
     serial: String,
     not_after: i64,
+    spki: Box<[u8]>,
+    sha256: [u8; digest::SHA256_OUTPUT_LEN],
+    chain_not_after: i64,
 }
 
 impl VerifiedLeaf {
@@ -52,6 +58,40 @@ impl VerifiedLeaf {
     pub fn not_after(&self) -> i64 {
         self.not_after
     }
+
+    /// Its public key: the `SubjectPublicKeyInfo` (RFC 5280, section 4.1.2.7), in DER.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// The SHA-256 of the whole certificate, in DER.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// The earliest end (`notAfter`) of the certificate and of the intermediates that came with it, in Unix milliseconds.
+    ///
+    /// All intermediates count, also one that is not on the path to the trust root that was found: the end may be too
+    /// early, never too late. The trust root does not count. Certificates count whole seconds, so that the certificate is
+    /// good up to 999 ms longer.
+    #[must_use]
+    pub fn chain_not_after_unix_ms(&self) -> i64 {
+        self.chain_not_after.saturating_mul(1000)
+    }
+}
+
+impl fmt::Debug for VerifiedLeaf {
+    /// Without the key, which would fill a screen.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { principal, serial, not_after, spki: _, sha256: _, chain_not_after: _ } = self;
+        f.debug_struct("VerifiedLeaf")
+            .field("principal", principal)
+            .field("serial", serial)
+            .field("not_after", not_after)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a certificate is judged by.
@@ -62,6 +102,8 @@ pub(crate) struct Judge<'a> {
     /// `None` accepts any trust domain that the roots vouch for.
     pub(crate) trust_domain: Option<&'a TrustDomain>,
     pub(crate) now: UnixTime,
+    /// Whether a revocation list that is out of date refuses.
+    pub(crate) expiration: ExpirationPolicy,
 }
 
 impl Judge<'_> {
@@ -76,10 +118,13 @@ impl Judge<'_> {
             let reason = "there is none".to_owned();
             return Err(TlsError::MalformedCertificate { origin: origin.clone(), reason });
         };
-        for intermediate in intermediates {
-            x509::check_signature_hash(origin, &x509::parse(origin, intermediate)?)?;
-        }
         let certificate = x509::parse(origin, leaf)?;
+        let mut chain_not_after = x509::not_after(&certificate);
+        for intermediate in intermediates {
+            let intermediate = x509::parse(origin, intermediate)?;
+            x509::check_signature_hash(origin, &intermediate)?;
+            chain_not_after = chain_not_after.min(x509::not_after(&intermediate));
+        }
         x509::check_signature_hash(origin, &certificate)?;
         x509::check_key(origin, &certificate)?;
         if certificate.is_ca() {
@@ -95,7 +140,10 @@ impl Judge<'_> {
         Ok(VerifiedLeaf {
             principal,
             serial: x509::serial(&certificate),
-            not_after: certificate.validity().not_after.timestamp(),
+            not_after: x509::not_after(&certificate),
+            spki: certificate.public_key().raw.into(),
+            sha256: sha256(leaf),
+            chain_not_after,
         })
     }
 
@@ -112,7 +160,7 @@ impl Judge<'_> {
             Usage::Server => webpki::KeyUsage::server_auth(),
         };
         let lists = self.crls.map(RevocationLists::borrowed).unwrap_or_default();
-        let revocation = RevocationLists::options(&lists);
+        let revocation = RevocationLists::options(&lists, self.expiration);
         EndEntityCert::try_from(leaf)
             .and_then(|leaf| {
                 let anchors = &self.roots.store().roots;
@@ -157,6 +205,12 @@ pub(crate) fn check_server(end_entity: &CertificateDer<'_>, trust_domain: &Trust
         return Ok(());
     }
     check_domain(origin, &identity(origin, &certificate, Usage::Server)?, trust_domain)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; digest::SHA256_OUTPUT_LEN] {
+    let mut output = [0; digest::SHA256_OUTPUT_LEN];
+    output.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    output
 }
 
 fn check_domain(origin: &Origin, principal: &Principal, expected: &TrustDomain) -> Result<(), TlsError> {

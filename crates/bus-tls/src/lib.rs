@@ -8,6 +8,9 @@
 //! * [`TlsIdentity`]: the checked credentials of a component that connects to others; [`TlsIdentity::client_config`].
 //! * [`TlsServerIdentity`]: those of a service that accepts connections; [`TlsServerIdentity::server_config`].
 //! * [`VerifiedLeaf`]: the proof that a certificate was verified, own or a peer's.
+//! * [`OwnCredentials`]: the own certificate in use, which signs with its private key.
+//! * [`TlsIdentity::verify_peer`], [`TrustState`]: the certificates of those who send messages through others.
+//! * [`OfflineTrust`]: the certificates in captured evidence, as of a time in the past.
 //! * [`TlsError`]: what is wrong with a file, and what to do about it.
 //! * [`create_tls_config`], [`try_create_tls_config`]: the same from the environment, in one call.
 //! * [`CertificateInfo`]: what a certificate says, for people.
@@ -30,7 +33,9 @@ mod files;
 mod identity;
 mod inspect;
 mod leaf;
+mod offline;
 mod options;
+mod own;
 mod pem;
 #[cfg(feature = "pki")]
 pub mod pki;
@@ -46,12 +51,14 @@ pub use error::TlsError;
 pub use identity::{TlsIdentity, TlsServerIdentity};
 pub use inspect::CertificateInfo;
 pub use leaf::VerifiedLeaf;
+pub use offline::OfflineTrust;
 pub use options::{
     CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, CRL_VARIABLE, KEY_PERMISSIONS_VARIABLE, KeyPermissions,
     TRUST_DOMAIN_VARIABLE, TRUST_ROOT_VARIABLE, TlsOptions,
 };
+pub use own::OwnCredentials;
 pub use place::{FileKind, Origin};
-pub use rotation::Refresh;
+pub use rotation::{Refresh, TrustState};
 pub use x509::KeyKind;
 
 /// The version of `rustls` whose configurations this crate makes.

@@ -116,7 +116,7 @@ fn label(line: &[u8]) -> Option<String> {
     let label = line.strip_prefix(b"-----BEGIN ")?;
     let label = label.strip_suffix(b"-----").unwrap_or(label);
     let shown = String::from_utf8_lossy(label);
-    Some(shown.chars().filter(|c| !c.is_control()).take(40).collect())
+    Some(shown.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect())
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -54,8 +54,10 @@ impl fmt::Display for FileKind {
 pub enum Origin {
     /// A file of ours.
     File(PathBuf),
-    /// The other side of a connection.
+    /// The other side of a connection, or the sender of a message.
     Peer,
+    /// Captured evidence.
+    Evidence,
 }
 
 impl fmt::Display for Origin {
@@ -63,6 +65,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File(path) => write!(f, "`{}`", path.display()),
             Self::Peer => f.write_str("presented by the peer"),
+            Self::Evidence => f.write_str("in the evidence"),
         }
     }
 }

@@ -23,6 +23,18 @@ pub enum Refresh {
     Rotated,
 }
 
+/// How long a verified certificate of a peer stays verified, as [`TlsIdentity::trust_state`](crate::TlsIdentity::trust_state)
+/// tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrustState {
+    /// Which credentials are in use: it grows by one whenever new trust roots, revocation lists or a new certificate of our
+    /// own are taken into use.
+    pub generation: u64,
+    /// The last moment at which no revocation list in use is out of date, in Unix milliseconds; [`i64::MAX`] without lists.
+    pub good_until_unix_ms: i64,
+}
+
 /// How long handshakes do not read files again that were just refused: whoever can connect, with or without a
 /// certificate, begins handshakes.
 const RETRY: Duration = Duration::from_secs(1);
@@ -66,6 +78,11 @@ impl Shared {
         self.current.load().generation
     }
 
+    pub(crate) fn trust_state(&self) -> TrustState {
+        let current = self.current.load();
+        TrustState { generation: current.generation, good_until_unix_ms: current.good_until_unix_ms }
+    }
+
     /// The credentials for a handshake that begins now: the newest good ones.
     ///
     /// It never waits. While another thread reads new files, those in use are still good.
@@ -87,7 +104,7 @@ impl Shared {
         self.current.load_full()
     }
 
-    /// The credentials for a handshake that has begun.
+    /// The credentials in use, without a look at the files.
     pub(crate) fn current(&self) -> Arc<Credentials> {
         self.current.load_full()
     }

@@ -104,6 +104,11 @@ pub(crate) fn check_dates(origin: &Origin, certificate: &X509Certificate<'_>, no
     Ok(())
 }
 
+/// The last second of a certificate's validity, in seconds since 1970.
+pub(crate) fn not_after(certificate: &X509Certificate<'_>) -> i64 {
+    certificate.validity().not_after.timestamp()
+}
+
 pub(crate) fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }

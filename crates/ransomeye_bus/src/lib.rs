@@ -15,14 +15,14 @@
 //! An agent that reports its load, and does as it is told by whom the policy lets command it:
 //!
 //! ```no_run
-//! use ransomeye_bus::client::{BusClient, BusOptions, CommandHandler, Received};
+//! use ransomeye_bus::client::{BusClient, BusOptions, CommandHandler, Verified};
 //! use ransomeye_bus::mtls::{TlsIdentity, TlsOptions};
 //! use ransomeye_bus::protocol::v1::{CommandRequest, CommandResult, TelemetryEvent};
 //!
 //! struct Handler;
 //!
 //! impl CommandHandler for Handler {
-//!     async fn handle(&self, command: Received<CommandRequest>) -> CommandResult {
+//!     async fn handle(&self, command: Verified<CommandRequest>) -> CommandResult {
 //!         CommandResult::refused(format!("{} asked, but this is an example", command.sender()))
 //!     }
 //! }

@@ -61,6 +61,8 @@ pub enum Evidence {
     ClientHandshake(String),
     /// The attacked receiver's refusal of a message.
     Rejected(Rejected),
+    /// What else the attacked client noticed, so that nobody was deceived.
+    Noticed(String),
 }
 
 impl Evidence {
@@ -74,7 +76,7 @@ impl Evidence {
             Self::ServerAlert(_) => Layer::BrokerTls,
             Self::ClientHandshake(_) => Layer::ClientTls,
             Self::Rejected(Rejected::Withdrawn { .. }) => Layer::None,
-            Self::Rejected(_) => Layer::Receiver,
+            Self::Rejected(_) | Self::Noticed(_) => Layer::Receiver,
         }
     }
 
@@ -109,6 +111,7 @@ impl fmt::Display for Evidence {
             Self::ServerAlert(alert) => write!(f, "TLS alert: {alert:?}"),
             Self::ClientHandshake(reason) => write!(f, "{reason}"),
             Self::Rejected(rejected) => write!(f, "{rejected}"),
+            Self::Noticed(what) => write!(f, "{what}"),
         }
     }
 }

@@ -3,14 +3,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use bus_client::{Rejected, Status};
-use bus_proto::prost::Message as _;
 
+use super::broker::Message;
 use super::raw::{Attacker, Session, telemetry};
 use super::scene::{COMPROMISED, OTHER, Scene};
+use super::sender::Sender;
 use super::{Evidence, Trial};
-
-/// No envelope.
-const PAYLOAD: &[u8] = &[0xff; 8];
 
 const GOOD_HEADERS: &[u8] = b"NATS/1.0\r\nname: value\r\n\r\n";
 
@@ -43,26 +41,33 @@ const MALFORMED_REPLIES: &[(&str, &[u8])] = &[
 ];
 
 pub(super) async fn malformed_headers() -> Result<Trial> {
-    let subject = telemetry(COMPROMISED).subject;
-    let frames = MALFORMED_HEADERS.iter().map(|(what, headers)| {
-        let frame = with_headers(subject.as_bytes(), None, headers, PAYLOAD);
-        (format!("headers {what}"), frame)
-    });
-    survive(frames.collect()).await
+    survive(|carried| {
+        let frame = |(what, headers): &(&str, &[u8])| (format!("headers {what}"), with_headers(carried, None, headers));
+        MALFORMED_HEADERS.iter().map(frame).collect()
+    })
+    .await
 }
 
 pub(super) async fn malformed_replies() -> Result<Trial> {
-    let subject = telemetry(COMPROMISED).subject;
-    let frames = MALFORMED_REPLIES.iter().flat_map(|(what, reply)| {
-        let plain = without_headers(subject.as_bytes(), reply, PAYLOAD);
-        let full = with_headers(subject.as_bytes(), Some(reply), GOOD_HEADERS, PAYLOAD);
-        [(format!("a reply subject {what}"), plain), (format!("headers and a reply subject {what}"), full)]
-    });
-    survive(frames.collect()).await
+    survive(|carried| {
+        let frames = MALFORMED_REPLIES.iter().flat_map(|(what, reply)| {
+            let plain = without_headers(carried, reply);
+            let full = with_headers(carried, Some(reply), GOOD_HEADERS);
+            [(format!("a reply subject {what}"), plain), (format!("headers and a reply subject {what}"), full)]
+        });
+        frames.collect()
+    })
+    .await
 }
 
-/// Sends each frame as the compromised agent, to one live subscription, and lets the other agent speak after each.
-async fn survive(frames: Vec<(String, Vec<u8>)>) -> Result<Trial> {
+/// What the frames carry: no envelope, but signed, so that the receiver reads it.
+fn no_envelope(sender: &Sender) -> Message {
+    sender.sign_prefix(&telemetry(COMPROMISED).subject, vec![0xff; 8])
+}
+
+/// Sends each frame around a message as the compromised agent, to one live subscription, and lets the other agent speak
+/// after each.
+async fn survive(frames: impl FnOnce(&Message) -> Vec<(String, Vec<u8>)>) -> Result<Trial> {
     let mut scene = Scene::set().await?;
     let mut session = Session::agent(&scene.deployment, COMPROMISED).await?;
     let honest = Attacker::agent(&scene.deployment, OTHER).await?;
@@ -70,7 +75,7 @@ async fn survive(frames: Vec<(String, Vec<u8>)>) -> Result<Trial> {
     let connects = scene.core.stats().connects;
     let refusal = async {
         let mut refusal = None;
-        for (what, frame) in frames {
+        for (what, frame) in frames(&no_envelope(&scene.compromised)) {
             let rejected =
                 refused_next(&mut scene, &mut session, &honest, &frame).await.with_context(|| what.clone())?;
             refusal = Some(rejected);
@@ -89,9 +94,9 @@ async fn refused_next(scene: &mut Scene, session: &mut Session, honest: &Attacke
     session.write(b"PING\r\n").await?;
     session.expect("PONG").await.context("the server does not take it")?;
     let rejected = scene.next_rejection().await?;
-    ensure!(matches!(rejected, Rejected::Undecodable { .. }), "it was refused for another reason: {rejected}");
-    let report = telemetry(OTHER);
-    honest.send(&report).await?;
+    ensure!(rejected.reason() == "encoding", "it was refused for another reason: {rejected}");
+    let report = scene.other.telemetry();
+    honest.send(&scene.other.sign(&report)).await?;
     scene.arrives_next(&report).await?;
     Ok(rejected)
 }
@@ -99,12 +104,12 @@ async fn refused_next(scene: &mut Scene, session: &mut Session, honest: &Attacke
 /// The control: the same session's good messages arrive, with good headers and a good reply subject, and with either.
 async fn well_formed_arrive_next(scene: &mut Scene, session: &mut Session) -> Result<()> {
     for (headers, reply) in [(true, true), (true, false), (false, true)] {
-        let report = telemetry(COMPROMISED);
-        let (subject, payload) = (report.subject.as_bytes(), report.encode_to_vec());
+        let report = scene.compromised.telemetry();
+        let message = scene.compromised.sign(&report);
         session
             .write(&match headers {
-                true => with_headers(subject, reply.then_some(GOOD_REPLY), GOOD_HEADERS, &payload),
-                false => without_headers(subject, GOOD_REPLY, &payload),
+                true => with_headers(&message, reply.then_some(GOOD_REPLY), GOOD_HEADERS),
+                false => without_headers(&message, GOOD_REPLY),
             })
             .await?;
         scene.arrives_next(&report).await?;
@@ -113,15 +118,15 @@ async fn well_formed_arrive_next(scene: &mut Scene, session: &mut Session) -> Re
 }
 
 /// A publication with a reply subject.
-fn without_headers(subject: &[u8], reply: &[u8], payload: &[u8]) -> Vec<u8> {
+fn without_headers(Message { subject, payload, .. }: &Message, reply: &[u8]) -> Vec<u8> {
     let size = payload.len().to_string();
-    [b"PUB ", subject, b" ", reply, b" ", size.as_bytes(), b"\r\n", payload, b"\r\n"].concat()
+    [b"PUB ", subject.as_bytes(), b" ", reply, b" ", size.as_bytes(), b"\r\n", payload, b"\r\n"].concat()
 }
 
 /// A publication with headers, and perhaps with a reply subject.
-fn with_headers(subject: &[u8], reply: Option<&[u8]>, headers: &[u8], payload: &[u8]) -> Vec<u8> {
+fn with_headers(Message { subject, payload, .. }: &Message, reply: Option<&[u8]>, headers: &[u8]) -> Vec<u8> {
     let sizes = format!(" {} {}\r\n", headers.len(), headers.len() + payload.len());
     let space: &[u8] = if reply.is_some() { b" " } else { b"" };
     let reply = reply.unwrap_or_default();
-    [b"HPUB ", subject, space, reply, sizes.as_bytes(), headers, payload, b"\r\n"].concat()
+    [b"HPUB ", subject.as_bytes(), space, reply, sizes.as_bytes(), headers, payload, b"\r\n"].concat()
 }

@@ -1,35 +1,39 @@
 //! A compromised component sends more than the bus carries.
 
 use anyhow::{Result, ensure};
+use bus_crypto::trailer::TRAILER_LEN;
 use bus_proto::prost::Message as _;
 use bus_proto::v1::Envelope;
 
 use super::Trial;
+use super::broker::Message;
 use super::raw::{Session, telemetry};
 use super::scene::{COMPROMISED, Scene};
+use super::sender::Sender;
 
-/// An envelope that has exactly `size` bytes on the wire: padded with a field that no receiver knows.
-fn padded(envelope: &Envelope, size: usize) -> Vec<u8> {
+/// A message that has exactly `size` bytes on the wire: padded with a field that no receiver knows.
+pub(super) fn padded(sender: &Sender, envelope: &Envelope, size: usize) -> Message {
     // Field 1000, length-delimited, and a length that takes three bytes.
     const FRAME: usize = 2 + 3;
     let mut bytes = envelope.encode_to_vec();
+    let size = size - TRAILER_LEN;
     let padding = size - bytes.len() - FRAME;
     assert!((1 << 14..1 << 21).contains(&padding), "a length of three bytes");
     bytes.extend([0xc2, 0x3e]);
     let septet = |shift: usize| u8::try_from(padding >> shift & 0x7f).expect("seven bits");
     bytes.extend([septet(0) | 0x80, septet(7) | 0x80, septet(14)]);
     bytes.resize(size, 0);
-    bytes
+    sender.sign_prefix(&envelope.subject, bytes)
 }
 
 pub(super) async fn oversized_message() -> Result<Trial> {
     let mut scene = Scene::set().await?;
     let max = scene.deployment.server.config().max_payload;
     let control = async {
-        let largest = telemetry(COMPROMISED);
-        let bytes = padded(&largest, usize::try_from(max)?);
+        let largest = scene.compromised.telemetry();
+        let message = padded(&scene.compromised, &largest, usize::try_from(max)?);
         let mut session = Session::agent(&scene.deployment, COMPROMISED).await?;
-        session.publish(&largest.subject, &bytes).await?;
+        session.send(&message).await?;
         scene.arrives_next(&largest).await
     }
     .await;

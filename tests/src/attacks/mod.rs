@@ -1,11 +1,12 @@
 //! What a compromised component, a rogue server and a stranger on the network try, and how each attempt is refused.
 //!
 //! Attacks are made with async-nats and with sockets, never through the product's own client; that is used only where
-//! the one attacked has to refuse. Each attack has a positive control: the same tool, doing what is allowed, succeeds.
+//! the one attacked has to refuse. What an attacker says is signed with a good key of its own, unless that is the attack. Each attack has a positive control: the same tool, doing what is allowed, succeeds.
 //! A refusal counts only with [`Evidence`]: what the server, its log, TLS or the receiver said. Silence proves nothing.
 //!
 //! [`all`] is the table of attacks. The suite runs each as a test, the `bus-attacks` program runs them one after another.
 
+pub mod broker;
 mod certificates;
 mod downgrade;
 mod evidence;
@@ -15,8 +16,10 @@ mod limits;
 mod permissions;
 mod raw;
 mod receiver;
+mod reflection;
 mod removal;
 mod scene;
+mod sender;
 
 use std::pin::Pin;
 
@@ -92,7 +95,7 @@ impl Trial {
 /// The attack of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Attack> {
-    all().iter().find(|attack| attack.name == name).copied()
+    all().iter().chain(broker::attacks()).find(|attack| attack.name == name).copied()
 }
 
 macro_rules! table {
@@ -100,11 +103,12 @@ macro_rules! table {
         [$(Attack { name: $name, start: || Box::pin($run()) }),*]
     };
 }
+use table;
 
 /// Every attack.
 #[must_use]
 pub fn all() -> &'static [Attack] {
-    static ALL: [Attack; 32] = table![
+    static ALL: [Attack; 46] = table![
         // A compromised component: a good certificate, and no library of ours.
         "an agent publishes a command" => permissions::publish_a_command,
         "an agent publishes as another component" => permissions::publish_as_another,
@@ -120,10 +124,24 @@ pub fn all() -> &'static [Attack] {
         "an agent opens too many subscriptions" => limits::too_many_subscriptions,
         "an agent sends malformed headers" => frames::malformed_headers,
         "an agent sends a malformed reply subject" => frames::malformed_replies,
+        "an agent sends an unsigned message" => receiver::unsigned,
         "an agent sends undecodable bytes" => receiver::undecodable_bytes,
         "an agent sends an envelope of another source" => receiver::another_source,
         "an agent sends a command as telemetry" => receiver::command_as_telemetry,
-        "an agent sends an old message again" => receiver::old_message,
+        "an agent sends an old message" => receiver::old_message,
+        "an agent sends an expired message" => receiver::expired_message,
+        "an agent sends a message that is not counted" => receiver::uncounted_message,
+        "an agent sends absurd numbers" => receiver::absurd_numbers,
+        "an agent sends an event with a destination" => receiver::event_with_a_destination,
+        "an agent sends impossible values" => receiver::impossible_values,
+        "an agent signs with a key whose time for signing is over" => receiver::spent_key,
+        "an agent signs with too many keys at a time" => receiver::too_many_keys,
+        "an agent sends a batch of 257 members" => receiver::oversize_batch,
+        "an agent sends a batch of mixed types" => receiver::mixed_batch,
+        "an agent sends a batch of another type" => receiver::batch_of_another_type,
+        "an agent sends a batch with an expired member" => receiver::expired_member,
+        "an agent sends a batch with an impossible member" => receiver::impossible_member,
+        "an agent has the server publish in another's name" => reflection::through_the_keys_stream,
         // A stranger, or a component that is one no longer.
         "a client without a certificate" => certificates::no_certificate,
         "a client certificate of another CA" => certificates::another_ca,

@@ -2,54 +2,60 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use async_nats::{StatusCode, Subscriber};
-use bus_proto::prost::Message as _;
 use bus_proto::prost::bytes::Bytes;
-use bus_proto::v1::TelemetryEvent;
+use bus_proto::v1::Envelope;
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::Trial;
-use super::raw::{Attacker, PATIENCE, Session, envelope, soon, telemetry};
+use super::raw::{Attacker, PATIENCE, Session, soon};
 use super::scene::{COMPROMISED, OTHER, Scene, commanded_next, kill};
+use super::sender::Sender;
 
 const OTHERS_INBOX: &str = "ransomeye.inbox.agent.agent-02.>";
 const OWN_INBOX: &str = "ransomeye.inbox.agent.agent-01.>";
 const OWN_REPLIES: &str = "_INBOX.agent.agent-01.>";
 
-/// A well-formed command to the other agent, from whoever the subject's last tokens name.
-fn command(subject: &str, source: &str) -> (String, Vec<u8>) {
-    let mut command = envelope(source, subject, kill(4_242));
-    command.destination = "spiffe://ransomeye.test/agent/agent-02".into();
-    (subject.to_owned(), command.encode_to_vec())
+/// A well-formed command of the compromised agent to the other one.
+fn own_command(attacker: &Sender) -> Envelope {
+    attacker.directed("agent/agent-02", kill(4_242))
+}
+
+/// The same in the name of the core, which may command.
+fn command_of_the_core(attacker: &Sender) -> Envelope {
+    Envelope {
+        subject: "ransomeye.inbox.agent.agent-02.command.core.core-01".into(),
+        source_component: "core-01".into(),
+        ..own_command(attacker)
+    }
 }
 
 pub(super) async fn publish_a_command() -> Result<Trial> {
-    let (subject, bytes) = command("ransomeye.inbox.agent.agent-02.command.agent.agent-01", COMPROMISED);
-    forged_command(&subject, bytes).await
+    forged_command(own_command).await
 }
 
 pub(super) async fn publish_as_another() -> Result<Trial> {
-    // As the core, which may command; and as the other agent, which may report.
-    let (subject, bytes) = command("ransomeye.inbox.agent.agent-02.command.core.core-01", "core-01");
-    let trial = forged_command(&subject, bytes).await?;
+    // As the core, and as the other agent, which may report.
+    let trial = forged_command(command_of_the_core).await?;
     if trial.refusal.is_err() {
         return Ok(trial);
     }
     let mut scene = Scene::set().await?;
     let subject = "ransomeye.events.telemetry.agent.agent-02";
-    let report = envelope(OTHER, subject, TelemetryEvent { cpu_usage: 0.0, ram_usage: 0.0 });
-    scene.attacker.send(&report).await?;
+    let report = Envelope { subject: subject.into(), source_component: OTHER.into(), ..scene.compromised.telemetry() };
+    scene.attacker.send(&scene.compromised.sign(&report)).await?;
     let refusal = scene.attacker.server_error(&format!("Publish to \"{subject}\"")).await;
     Ok(Trial { refusal, control: scene.own_telemetry_arrives_next().await })
 }
 
 /// The other agent must get nothing but what the core really sends.
-async fn forged_command(subject: &str, bytes: Vec<u8>) -> Result<Trial> {
+async fn forged_command(forge: fn(&Sender) -> Envelope) -> Result<Trial> {
     let mut scene = Scene::set().await?;
     let other = scene.deployment.connect("agent/agent-02").await;
     let mut inbox = other.subscribe_inbox().await?;
     let refusal = async {
-        scene.attacker.publish(subject, bytes).await?;
-        let evidence = scene.attacker.server_error(&format!("Publish to \"{subject}\"")).await?;
+        let command = scene.compromised.sign(&forge(&scene.compromised));
+        scene.attacker.send(&command).await?;
+        let evidence = scene.attacker.server_error(&format!("Publish to \"{}\"", command.subject)).await?;
         scene.core_commands(OTHER, 7).await?;
         commanded_next(&mut inbox, 7).await?;
         Ok(evidence)
@@ -117,7 +123,7 @@ pub(super) async fn publish_under_inbox() -> Result<Trial> {
     no_responders(&other, &mut answers, OTHER, "before").await?;
     let subject = "_INBOX.agent.agent-02.forged";
     let refusal = async {
-        scene.attacker.publish(subject, b"{\"stream\":\"forged\",\"seq\":1}".to_vec()).await?;
+        scene.attacker.publish(subject, br#"{"stream":"forged","seq":1}"#).await?;
         let evidence = scene.attacker.server_error(&format!("Publish to \"{subject}\"")).await?;
         no_responders(&other, &mut answers, OTHER, "after").await?;
         Ok(evidence)
@@ -129,7 +135,18 @@ pub(super) async fn publish_under_inbox() -> Result<Trial> {
 pub(super) async fn use_jetstream_api() -> Result<Trial> {
     let store = tempfile::tempdir()?;
     let scene = Scene::set_with(|config| config.jetstream_dir = Some(store.path().to_owned())).await?;
-    use_services(scene, &["$JS.API.INFO", "$JS.API.STREAM.CREATE.LOOT", "$JS.API.STREAM.NAMES"], "$JS.>").await
+    let subjects = [
+        "$JS.API.INFO",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.STREAM.CREATE.LOOT",
+        "$JS.API.STREAM.CREATE.RANSOMEYE_KEYS",
+        "$JS.API.STREAM.UPDATE.RANSOMEYE_KEYS",
+        "$JS.API.STREAM.PURGE.RANSOMEYE_KEYS",
+        "$JS.API.STREAM.DELETE.RANSOMEYE_KEYS",
+        "$JS.API.STREAM.MSG.DELETE.RANSOMEYE_KEYS",
+        "$JS.API.CONSUMER.CREATE.RANSOMEYE_KEYS.spy",
+    ];
+    use_services(scene, &subjects, "$JS.>").await
 }
 
 pub(super) async fn use_system_subjects() -> Result<Trial> {
@@ -180,14 +197,13 @@ pub(super) async fn claim_another_user() -> Result<Trial> {
     let noted = scene.deployment.server.wait_for_log_after(position, noted, PATIENCE);
     let refusal = async {
         noted.context("the server's log does not tell of the claim")?;
-        let (subject, bytes) = command("ransomeye.inbox.agent.agent-02.command.core.core-01", "core-01");
-        session.publish(&subject, &bytes).await?;
+        session.send(&scene.compromised.sign(&command_of_the_core(&scene.compromised))).await?;
         session.server_error().await
     }
     .await;
     let control = async {
-        let allowed = telemetry(COMPROMISED);
-        session.publish(&allowed.subject, &allowed.encode_to_vec()).await?;
+        let allowed = scene.compromised.telemetry();
+        session.send(&scene.compromised.sign(&allowed)).await?;
         scene.arrives_next(&allowed).await
     }
     .await;

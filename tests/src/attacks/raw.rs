@@ -1,4 +1,4 @@
-//! The attacker's tools: async-nats, TLS and TCP, without any library of ours.
+//! The attacker's tools: async-nats, TLS and TCP, without any client of ours.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::{ClientError, ConnectOptions, Event, ServerError};
-use bus_proto::prost::Message as _;
 use bus_proto::v1::{Envelope, TelemetryEvent};
 use bus_proto::{AnyPayload, ComponentId};
 use bus_tls::pki::IssuedFiles;
@@ -22,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Evidence;
+use super::broker::Message;
 use crate::deployment::Deployment;
 
 /// How long anything that must happen may take.
@@ -38,7 +38,7 @@ pub(crate) fn unix_ms() -> i64 {
     i64::try_from(since.as_millis()).expect("a time that fits")
 }
 
-/// An envelope as the library would make it, for a subject.
+/// An envelope as the library would make it, for a subject, but neither counted nor with a bundle.
 pub(crate) fn envelope(source: &str, subject: &str, payload: impl Into<AnyPayload>) -> Envelope {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let mut unique = [0; 10];
@@ -49,7 +49,7 @@ pub(crate) fn envelope(source: &str, subject: &str, payload: impl Into<AnyPayloa
     envelope
 }
 
-/// The subject and envelope of telemetry that `agent/<component>` may publish.
+/// An envelope of telemetry that `agent/<component>` may publish once it is counted and signed.
 pub(crate) fn telemetry(component: &str) -> Envelope {
     let subject = format!("ransomeye.events.telemetry.agent.{component}");
     envelope(component, &subject, TelemetryEvent { cpu_usage: 12.5, ram_usage: 50.0 })
@@ -117,14 +117,15 @@ impl Attacker {
     }
 
     /// Publishes bytes to a subject.
-    pub(crate) async fn publish(&self, subject: &str, bytes: Vec<u8>) -> Result<()> {
-        soon("publishing", self.nats.publish(subject.to_owned(), bytes.into())).await??;
+    pub(crate) async fn publish(&self, subject: &str, bytes: &[u8]) -> Result<()> {
+        let bytes = bytes.to_vec().into();
+        soon("publishing", self.nats.publish(subject.to_owned(), bytes)).await??;
         Ok(soon("flushing", self.nats.flush()).await??)
     }
 
-    /// Publishes an envelope to the subject that it names.
-    pub(crate) async fn send(&self, envelope: &Envelope) -> Result<()> {
-        self.publish(&envelope.subject, envelope.encode_to_vec()).await
+    /// Publishes a signed message.
+    pub(crate) async fn send(&self, message: &Message) -> Result<()> {
+        self.publish(&message.subject, &message.payload).await
     }
 
     /// The next error from the server that speaks of `about`.
@@ -199,6 +200,11 @@ impl Session {
         session.write(introduction.as_bytes()).await?;
         session.expect("PONG").await?;
         Ok(session)
+    }
+
+    /// Publishes a signed message.
+    pub(crate) async fn send(&mut self, message: &Message) -> Result<()> {
+        self.publish(&message.subject, &message.payload).await
     }
 
     /// Publishes bytes to a subject.

@@ -2,11 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use bus_acl::Policy;
-use bus_proto::prost::Message as _;
 
 use super::Trial;
-use super::raw::{Attacker, options, telemetry, tls};
-use super::scene::{COMPROMISED, OTHER, Scene};
+use super::raw::{Attacker, options, tls};
+use super::scene::{OTHER, Scene};
 
 const REMAINING: [&str; 2] = ["core/core-01", "agent/agent-02"];
 
@@ -18,10 +17,10 @@ pub(super) async fn stays_connected() -> Result<Trial> {
     let refusal = scene.attacker.disconnected().await;
     let control = async {
         // Waits in the removed agent's client for a connection that must not come.
-        let forbidden = telemetry(COMPROMISED);
-        let _ = scene.attacker.nats.publish(forbidden.subject.clone(), forbidden.encode_to_vec().into()).await;
-        let allowed = telemetry(OTHER);
-        other.send(&allowed).await?;
+        let forbidden = scene.compromised.sign(&scene.compromised.telemetry());
+        let _ = scene.attacker.nats.publish(forbidden.subject, forbidden.payload).await;
+        let allowed = scene.other.telemetry();
+        other.send(&scene.other.sign(&allowed)).await?;
         scene.arrives_next(&allowed).await?;
         ensure!(!other.was_disconnected(), "the reload disconnects the other agent");
         Ok(())
@@ -43,8 +42,8 @@ pub(super) async fn reconnects() -> Result<Trial> {
     let control = async {
         connected?;
         let other = Attacker::agent(&scene.deployment, OTHER).await?;
-        let allowed = telemetry(OTHER);
-        other.send(&allowed).await?;
+        let allowed = scene.other.telemetry();
+        other.send(&scene.other.sign(&allowed)).await?;
         scene.arrives_next(&allowed).await
     }
     .await;

@@ -1,12 +1,13 @@
 //! Where the attacks of a compromised component take place: a broker, a core, and two agents, one of them compromised.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bus_client::{BusClient, Received, Rejected, Subscription};
+use bus_client::{BusClient, Rejected, Subscription, Verified};
 use bus_natsd::ServerConfig;
 use bus_proto::AnyPayload;
 use bus_proto::v1::{CommandRequest, CommandType, Envelope};
 
-use super::raw::{Attacker, soon, telemetry};
+use super::raw::{Attacker, soon};
+use super::sender::Sender;
 use crate::deployment::Deployment;
 
 /// The compromised agent.
@@ -15,6 +16,8 @@ pub(crate) const COMPROMISED: &str = "agent-01";
 /// An agent that is attacked.
 pub(crate) const OTHER: &str = "agent-02";
 
+const COMPONENTS: [&str; 3] = ["core/core-01", "agent/agent-01", "agent/agent-02"];
+
 /// A broker, a core that receives all events through our client, and the compromised agent.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -22,6 +25,10 @@ pub(crate) struct Scene {
     pub(crate) core: BusClient,
     pub(crate) events: Subscription<AnyPayload>,
     pub(crate) attacker: Attacker,
+    /// What the compromised agent signs with.
+    pub(crate) compromised: Sender,
+    /// What the other agent signs with.
+    pub(crate) other: Sender,
 }
 
 impl Scene {
@@ -30,15 +37,25 @@ impl Scene {
     }
 
     pub(crate) async fn set_with(change: impl FnOnce(&mut ServerConfig)) -> Result<Self> {
-        let deployment = Deployment::start_with(&["core/core-01", "agent/agent-01", "agent/agent-02"], change);
+        Self::set_in(Deployment::start_with(&COMPONENTS, change)).await
+    }
+
+    /// As [`Scene::set`], with a keys stream.
+    pub(crate) async fn set_with_keys_stream() -> Result<Self> {
+        Self::set_in(Deployment::start_with_keys_stream(&COMPONENTS).await).await
+    }
+
+    async fn set_in(deployment: Deployment) -> Result<Self> {
         let core = deployment.connect("core/core-01").await;
         let events = core.subscribe().await?;
         let attacker = Attacker::agent(&deployment, COMPROMISED).await?;
-        Ok(Self { deployment, core, events, attacker })
+        let compromised = Sender::agent(&deployment, COMPROMISED)?;
+        let other = Sender::agent(&deployment, OTHER)?;
+        Ok(Self { deployment, core, events, attacker, compromised, other })
     }
 
     /// The next event that reaches the core, or its refusal of one.
-    pub(crate) async fn next_event(&mut self) -> Result<Result<Received<AnyPayload>, Rejected>> {
+    pub(crate) async fn next_event(&mut self) -> Result<Result<Verified<AnyPayload>, Rejected>> {
         soon("an event", self.events.next()).await?.context("the subscription ended")
     }
 
@@ -52,9 +69,14 @@ impl Scene {
 
     /// Checks that the next event at the core is this one, so nothing came between.
     pub(crate) async fn arrives_next(&mut self, envelope: &Envelope) -> Result<()> {
+        self.arrives_next_as(&envelope.message_id).await
+    }
+
+    /// As [`Scene::arrives_next`], of the message with this identifier.
+    pub(crate) async fn arrives_next_as(&mut self, message_id: &str) -> Result<()> {
         let received = self.next_event().await?.context("the core refuses what is allowed")?;
         ensure!(
-            received.message_id() == envelope.message_id,
+            received.message_id() == message_id,
             "{} from {} arrives first, on {}",
             received.message_type(),
             received.sender(),
@@ -66,8 +88,8 @@ impl Scene {
     /// The control of most attacks: the compromised agent's own telemetry still arrives. As it is the next to arrive,
     /// nothing that the agent published before did.
     pub(crate) async fn own_telemetry_arrives_next(&mut self) -> Result<()> {
-        let allowed = telemetry(COMPROMISED);
-        self.attacker.send(&allowed).await?;
+        let allowed = self.compromised.telemetry();
+        self.attacker.send(&self.compromised.sign(&allowed)).await?;
         self.arrives_next(&allowed).await
     }
 

@@ -1,34 +1,54 @@
 //! Runs every attack against a real nats-server and prints what came of each.
 //!
 //! `bus-attacks` prints a table, `bus-attacks --json` an array of `{name, layer, refused, control, evidence}`; progress
-//! goes to stderr. The exit status is non-zero if any attack got through or any control failed.
+//! goes to stderr. The exit status is non-zero if any attack got through or any control failed. `bus-attacks NAME...` runs
+//! the attacks of those names alone.
+//!
+//! `bus-attacks --without-attack [MESSAGES]` sends messages, a million unless told, through the malicious broker while it
+//! attacks nothing, and prints what came of them as JSON. The exit status is non-zero if any was refused or is missing.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 use std::process::ExitCode;
 
-use bus_tests::attacks::{self, Outcome};
+use anyhow::Context as _;
+use bus_tests::attacks::{self, Attack, Outcome, broker};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        [] => report(false).await,
-        ["--json"] => report(true).await,
+        [] => report(false, &every_attack()).await,
+        ["--json"] => report(true, &every_attack()).await,
+        ["--without-attack"] => without_an_attack(1_000_000).await,
+        ["--without-attack", messages] => without_an_attack(messages.parse()?).await,
         // Not for people: one attack needs a victim in a process of its own.
         ["--as-victim", url, certificate, key, trust_root] => {
             println!("{}", attacks::as_victim(url, certificate, key, trust_root).await?);
             Ok(ExitCode::SUCCESS)
         }
+        names if names.iter().all(|name| !name.starts_with('-')) => {
+            let named = |name: &&str| attacks::find(name).with_context(|| format!("there is no attack `{name}`"));
+            report(false, &names.iter().map(named).collect::<Result<Vec<_>, _>>()?).await
+        }
         _ => {
-            eprintln!("usage: bus-attacks [--json]");
+            eprintln!("usage: bus-attacks [--json | NAME... | --without-attack [MESSAGES]]");
             Ok(ExitCode::from(2))
         }
     }
 }
 
-async fn report(json: bool) -> anyhow::Result<ExitCode> {
-    let all = attacks::all();
+fn every_attack() -> Vec<Attack> {
+    [attacks::all(), broker::attacks()].concat()
+}
+
+async fn without_an_attack(messages: u64) -> anyhow::Result<ExitCode> {
+    let run = broker::without_an_attack(messages).await?;
+    println!("{}", serde_json::to_string(&run)?);
+    Ok(if run.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn report(json: bool, all: &[Attack]) -> anyhow::Result<ExitCode> {
     let mut outcomes = Vec::with_capacity(all.len());
     for (index, attack) in all.iter().enumerate() {
         eprintln!("attack {} of {}: {}", index + 1, all.len(), attack.name);

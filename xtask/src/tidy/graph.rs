@@ -38,11 +38,16 @@ const HOUSE: &[Room] = &[
     room("bus-crypto", Layer::Pure, &["bus-proto"]),
     room("rustls-native-certs", Layer::Edge, &[]),
     room("bus-tls", Layer::Edge, &["bus-proto"]),
-    room("bus-client", Layer::Composition, &["bus-acl", "bus-proto", "bus-tls"]),
+    room("bus-client", Layer::Composition, &["bus-acl", "bus-crypto", "bus-proto", "bus-tls"]),
     room("bus-natsd", Layer::Composition, &["bus-acl", "bus-proto"]),
     room("ransomeye_bus", Layer::Program, &["bus-acl", "bus-client", "bus-proto", "bus-tls"]),
-    room("bus-cli", Layer::Program, &["bus-acl", "bus-client", "bus-natsd", "bus-proto", "bus-tls"]),
-    room("bus-tests", Layer::Tool, &["bus-acl", "bus-client", "bus-natsd", "bus-proto", "bus-tls", "ransomeye_bus"]),
+    room("bus-cli", Layer::Program, &["bus-acl", "bus-client", "bus-crypto", "bus-natsd", "bus-proto", "bus-tls"]),
+    room(
+        "bus-tests",
+        Layer::Tool,
+        &["bus-acl", "bus-client", "bus-crypto", "bus-natsd", "bus-proto", "bus-tls", "ransomeye_bus"],
+    ),
+    room("bus-fuzz-oracles", Layer::Tool, &["bus-acl", "bus-crypto", "bus-proto", "bus-tls"]),
     room("xtask", Layer::Tool, &["bus-acl", "bus-client", "bus-natsd", "bus-proto", "bus-tests", "bus-tls"]),
 ];
 
@@ -69,11 +74,12 @@ const IMPURE: &[&str] = &[
 /// them, and `doors::randomness` finds whoever does.
 const PURE_ENOUGH: &[(&str, &[&str])] = &[("bus-crypto", &["aws-lc-rs"])];
 
-/// The crates that only some of ours may depend on, tests included. `bus-client` takes SHA-256 and random bytes from the
-/// crypto provider; signature algorithms are a door of their own, over the sources.
+/// The crates that only some of ours may depend on, tests included. `bus-client` takes random bytes from the
+/// crypto provider, `bus-tls` SHA-256; signature algorithms are a door of their own, over the sources. `bus-fuzz-oracles` plays insiders, who
+/// sign what this product would not.
 const DOORS: &[(&str, &[&str])] = &[
     ("async-nats", &["bus-client", "bus-tests", "xtask"]),
-    ("aws-lc-rs", &["bus-client", "bus-crypto"]),
+    ("aws-lc-rs", &["bus-client", "bus-crypto", "bus-fuzz-oracles", "bus-tls"]),
     ("rcgen", &["bus-tls", "bus-tests"]),
     ("rustls-pemfile", &["bus-tls", "bus-tests"]),
     ("rustls-webpki", &["bus-tls"]),

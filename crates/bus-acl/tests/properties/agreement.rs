@@ -25,7 +25,7 @@ fn receiver_accepts(policy: &Policy, root: &SubjectRoot, subject: &str) -> bool 
 
 /// Subscriptions as only an attacker would write them, and some that are honest.
 fn filters() -> impl Strategy<Value = String> {
-    let spaces = vec!["events", "inbox", "control", "*"];
+    let spaces = vec!["events", "inbox", "control", "keys", "*"];
     let names: Vec<_> = ["*", "*", ">"].into_iter().chain(ROLES).chain(COMPONENTS).chain(TYPES).collect();
     let tail = proptest::collection::vec(proptest::sample::select(names), 1..6);
     let head = prop_oneof![8 => Just("ransomeye"), 1 => Just("*"), 1 => Just("_INBOX")];
@@ -36,6 +36,28 @@ fn filters() -> impl Strategy<Value = String> {
         format!("{head}.{space}.{}", tail.join("."))
     })
 }
+
+/// What a component has no business with.
+const FOREIGN_JETSTREAM: [&str; 18] = [
+    "$JS.>",
+    "$JS.API.>",
+    "$JS.API.INFO",
+    "$JS.API.*.GET.RANSOMEYE_KEYS",
+    "$JS.API.DIRECT.GET.>",
+    "$JS.API.DIRECT.GET.*",
+    "$JS.API.DIRECT.GET.OTHER",
+    "$JS.API.DIRECT.GET.RANSOMEYE_KEYS.ransomeye.keys.agent.a1",
+    "$JS.API.STREAM.INFO.RANSOMEYE_KEYS",
+    "$JS.API.STREAM.CREATE.RANSOMEYE_KEYS",
+    "$JS.API.STREAM.UPDATE.RANSOMEYE_KEYS",
+    "$JS.API.STREAM.DELETE.RANSOMEYE_KEYS",
+    "$JS.API.STREAM.PURGE.RANSOMEYE_KEYS",
+    "$JS.API.STREAM.SNAPSHOT.RANSOMEYE_KEYS",
+    "$JS.API.STREAM.MSG.GET.RANSOMEYE_KEYS",
+    "$JS.API.STREAM.MSG.DELETE.RANSOMEYE_KEYS",
+    "$JS.API.CONSUMER.CREATE.RANSOMEYE_KEYS.c",
+    "$JS.ACK.RANSOMEYE_KEYS.c.1.1.1.1.1",
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
@@ -124,6 +146,45 @@ proptest! {
                 prop_assert!(!connection.may_publish(&replies.replace('>', "1")));
                 prop_assert_eq!(connection.may_publish(&root.probe(&other.endpoint)), who == other);
                 prop_assert!(!connection.may_subscribe(&root.probe(&other.endpoint)));
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_publishes_keys_of_another_or_subscribes_to_any(
+        specs in specs(true), filters in proptest::collection::vec(filters(), 40),
+    ) {
+        let (policy, root) = (policy(&specs).for_domain(domain("home")), SubjectRoot::default());
+        let connections = connections(&policy, &root);
+        for (who, connection) in &connections {
+            for (other, _) in &connections {
+                let keys = root.keys(&other.endpoint);
+                prop_assert_eq!(connection.may_publish(&keys), who == other, "{} publishes {}", who, keys);
+                prop_assert!(!connection.may_subscribe(&keys), "{} subscribes {}", who, keys);
+                for filter in filters.iter().filter(|filter| connection.may_subscribe(filter)) {
+                    prop_assert!(!connection.receives(filter, &keys), "{} receives {}", who, keys);
+                }
+            }
+            prop_assert!(!connection.may_publish(&root.keys_filter()));
+            prop_assert!(!connection.may_subscribe(&root.keys_filter()));
+        }
+    }
+
+    #[test]
+    fn of_all_that_jetstream_offers_a_component_may_only_read_the_keys_stream(specs in specs(true)) {
+        let (policy, root) = (policy(&specs).for_domain(domain("home")), SubjectRoot::default());
+        let refused = |connection: &Connection, subject: &str| {
+            !connection.may_publish(subject) && !connection.may_subscribe(subject)
+        };
+        let reserved = ["broker", "relay"].map(|role| format!("spiffe://home/{role}/a1").parse().unwrap());
+        for who in principals("home").chain(reserved.clone()).chain(principals("abroad")) {
+            let connection = Connection(policy.permissions(&root, &who));
+            let reads = who.trust_domain == domain("home") && !reserved.contains(&who);
+            prop_assert_eq!(connection.may_publish("$JS.API.DIRECT.GET.RANSOMEYE_KEYS"), reads, "{}", who);
+            prop_assert_eq!(connection.may_publish(&root.keys(&who.endpoint)), reads, "{}", who);
+            prop_assert!(!connection.may_subscribe("$JS.API.DIRECT.GET.RANSOMEYE_KEYS"), "{}", who);
+            for subject in FOREIGN_JETSTREAM {
+                prop_assert!(refused(&connection, subject), "{} uses {}", who, subject);
             }
         }
     }

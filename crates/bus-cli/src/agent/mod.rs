@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bus_client::{BusClient, CommandHandler, PublishError, Received};
-use bus_proto::IntoEnvelope;
+use bus_client::{BusClient, CommandHandler, PublishError, Verified};
+use bus_proto::IntoOutgoing;
 use bus_proto::v1::{CommandRequest, CommandResult, Heartbeat};
 use clap::Args;
 use serde_json::json;
@@ -22,7 +22,7 @@ use crate::exit::{Failure, Outcome};
 use crate::output::Output;
 use crate::payload;
 use crate::settings::Settings;
-use crate::signals::{OnHangup, Stop};
+use crate::signals::{Kind, Stop};
 use crate::values::duration;
 
 use children::Children;
@@ -79,7 +79,7 @@ struct Tally {
 pub(crate) async fn run(args: AgentArgs, settings: Settings, output: Output) -> anyhow::Result<Outcome> {
     let children = Children::default();
     let at_once = children.clone();
-    let mut stop = Stop::listen(OnHangup::Stop, move || at_once.kill_all())?;
+    let mut stop = Stop::listen(Kind::Component, move || at_once.kill_all())?;
     let bus = args.patience.connect(&settings, &mut stop).await?;
     let worked = work(&args, &bus, &children, stop, output).await;
     children.end().await;
@@ -160,7 +160,7 @@ impl Reporter<'_> {
     /// Publishes a report, and returns how many were sent: one, or none when the connection does not take it in time.
     ///
     /// A stop does not interrupt a report that is being sent, unless that takes long: counts stay exact.
-    async fn publish(&mut self, report: impl IntoEnvelope) -> anyhow::Result<u64> {
+    async fn publish(&mut self, report: impl IntoOutgoing) -> anyhow::Result<u64> {
         let mut stop = self.stop.clone();
         let given_up = async {
             stop.requested().await;
@@ -246,7 +246,7 @@ struct Handler {
 }
 
 impl CommandHandler for Handler {
-    async fn handle(&self, command: Received<CommandRequest>) -> CommandResult {
+    async fn handle(&self, command: Verified<CommandRequest>) -> CommandResult {
         let (sender, request) = (command.sender().endpoint.to_string(), *command.payload());
         let result = self.children.command(request, &sender).await;
         self.handled.fetch_add(1, Ordering::Relaxed);

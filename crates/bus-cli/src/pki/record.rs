@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bus_proto::Principal;
-use bus_tls::pki::{Authority, Entry, RESERVED_ROLES};
+use bus_proto::{Endpoint, Principal};
+use bus_tls::pki::{Authority, Entry, Profile, RESERVED_ROLES};
 use jiff::Timestamp;
 
 use super::dir_flag;
@@ -48,6 +48,22 @@ pub(crate) fn broker_files(pki: &Path) -> anyhow::Result<[PathBuf; 2]> {
             dir_flag(pki)
         ))
     })
+}
+
+/// The certificate and key of a component. If it holds no valid certificate, or the files are not in their place, both are
+/// issued now.
+pub(crate) fn component_files(pki: &Path, component: &Endpoint) -> anyhow::Result<[PathBuf; 2]> {
+    let authority = Authority::open(pki)?;
+    let files = files_of(pki, component);
+    let holds_one = valid(&authority.issued()?).any(|entry| {
+        entry.principal.endpoint == *component && entry.principal.trust_domain == *authority.trust_domain()
+    });
+    if !holds_one || !files.iter().all(|path| path.exists()) {
+        let profile = Profile::component(component.role.clone(), component.component.clone())?;
+        let (issued, _) = authority.issue_to(pki.join(component.role.as_str()), &profile, true)?;
+        tracing::info!("issued {}, as it had no valid certificate", issued.principal());
+    }
+    Ok(files)
 }
 
 fn valid(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Entry> {

@@ -1,5 +1,6 @@
 //! `bus server`: the broker's configuration, and a running broker.
 
+mod keys;
 mod plan;
 mod run;
 
@@ -23,7 +24,8 @@ Examples:
   bus server run --from-pki pki
   bus server run --from-pki pki --port 0 --json             any free port; the URL is on stdout
   bus server config --from-pki pki --out nats-server.conf
-  bus server config --cert n1.crt --key n1.key --ca ca.crt --components fleet.txt";
+  bus server config --cert n1.crt --key n1.key --ca ca.crt --components fleet.txt
+  bus server provision --as control/provisioner             for a nats-server that was started otherwise";
 
 /// What can be done with the broker.
 #[derive(Debug, Subcommand)]
@@ -53,6 +55,13 @@ pub(crate) enum ServerCommand {
         #[command(flatten)]
         rules: RulesFlags,
     },
+    /// Make the keys stream of a running server, or bring it up to date
+    ///
+    /// `bus server run` does this by itself. Only the provisioner may, whom the server's configuration names.
+    Provision {
+        #[command(flatten)]
+        connection: Layer,
+    },
 }
 
 impl ServerCommand {
@@ -70,6 +79,7 @@ impl ServerCommand {
                 let plan = Plan::new(flags, load(rules.into())?)?;
                 block_on(run::run(plan, output))
             }
+            Self::Provision { connection } => block_on(keys::provision(load(connection)?, output)),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What a server is to be, put together from flags, settings and the authority's record.
 
+use std::fs::{File, TryLockError};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bus_natsd::{ServerConfig, TlsFiles};
-use bus_proto::{Principal, TrustDomain};
+use bus_proto::{Endpoint, Principal, TrustDomain};
 use bus_tls::{CertificateInfo, TlsIdentity, TlsOptions};
 use clap::Args;
 use serde::Deserialize;
@@ -15,6 +16,9 @@ use crate::settings::Settings;
 
 /// What nats-server accepts at most as its largest message, in bytes.
 const MAX_PAYLOAD: u32 = 64 * 1024 * 1024;
+
+/// Who provisions the keys stream unless told otherwise.
+const DEFAULT_PROVISIONER: &str = "control/provisioner";
 
 /// What a server is told: flags, or the table `server` in `bus.toml` with `_` for `-`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -60,6 +64,23 @@ pub(crate) struct ServerFlags {
     #[arg(long, value_name = "BYTES")]
     max_payload: Option<u32>,
 
+    /// Where to keep streams, of which the keys stream is one [default: jetstream in the directory of --from-pki, else
+    /// none: without a keys stream]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+
+    /// Who makes the keys stream, and nobody else may [default: control/provisioner]
+    #[arg(long, value_name = "ROLE/COMPONENT")]
+    provisioner: Option<String>,
+
+    /// The provisioner's certificate, PEM; for `run` [default: the one in the directory of --from-pki, issued if need be]
+    #[arg(long, value_name = "FILE", requires = "provisioner_key")]
+    provisioner_cert: Option<PathBuf>,
+
+    /// The private key of the provisioner's certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "provisioner_cert")]
+    provisioner_key: Option<PathBuf>,
+
     /// The port of nats-server's monitoring page, plain HTTP on 127.0.0.1 [default: none]
     #[arg(long, value_name = "PORT")]
     monitoring_port: Option<u16>,
@@ -67,9 +88,9 @@ pub(crate) struct ServerFlags {
 
 impl ServerFlags {
     /// The paths in it.
-    pub(crate) fn paths(&mut self) -> [&mut Option<PathBuf>; 5] {
-        let Self { from_pki, cert, key, ca, components, .. } = self;
-        [from_pki, cert, key, ca, components]
+    pub(crate) fn paths(&mut self) -> [&mut Option<PathBuf>; 8] {
+        let Self { from_pki, cert, key, ca, components, store, provisioner_cert, provisioner_key, .. } = self;
+        [from_pki, cert, key, ca, components, store, provisioner_cert, provisioner_key]
     }
 
     /// These flags, and where they say nothing, the lower ones. Lists are not merged.
@@ -85,6 +106,10 @@ impl ServerFlags {
             port: self.port.or(lower.port),
             name: self.name.or(lower.name),
             max_payload: self.max_payload.or(lower.max_payload),
+            store: self.store.or(lower.store),
+            provisioner: self.provisioner.or(lower.provisioner),
+            provisioner_cert: self.provisioner_cert.or(lower.provisioner_cert),
+            provisioner_key: self.provisioner_key.or(lower.provisioner_key),
             monitoring_port: self.monitoring_port.or(lower.monitoring_port),
         }
     }
@@ -96,6 +121,11 @@ pub(super) struct Plan {
     flags: ServerFlags,
     settings: Settings,
     tls: TlsFiles,
+    /// Where streams are kept; `None`: there are none.
+    store: Option<PathBuf>,
+    /// Held as long as the server may run.
+    lock: Option<File>,
+    provisioner: Endpoint,
 }
 
 impl Plan {
@@ -109,7 +139,13 @@ impl Plan {
             _ => return Err(Failure::usage("say what the server is: --from-pki DIR, or --cert, --key and --ca")),
         };
         let trust_root = ca.ok_or_else(|| Failure::usage("no CA certificate: give --ca FILE or --from-pki DIR"))?;
-        Ok(Self { flags, settings, tls: TlsFiles { cert, key, trust_root } })
+        let store = flags.store.clone().or_else(|| Some(flags.from_pki.as_ref()?.join("jetstream")));
+        if store.is_none() && (flags.provisioner.is_some() || flags.provisioner_cert.is_some()) {
+            return Err(Failure::usage("provisioner: without --store DIR there is nothing to provision"));
+        }
+        let provisioner = flags.provisioner.as_deref().unwrap_or(DEFAULT_PROVISIONER).parse();
+        let provisioner = provisioner.map_err(|error| Failure::usage(format!("provisioner: {error}")))?;
+        Ok(Self { flags, settings, tls: TlsFiles { cert, key, trust_root }, store, lock: None, provisioner })
     }
 
     /// Checks the broker's own credentials, so that what is wrong with them is said in our words.
@@ -126,11 +162,50 @@ impl Plan {
         if [cert, key, trust_root].iter().all(|path| path.exists()) { self.check_credentials() } else { Ok(()) }
     }
 
+    /// Makes the directory for streams, and keeps other servers out of it. If it was not asked for and cannot be had, the
+    /// server does without.
+    pub(super) fn claim_store(&mut self) -> anyhow::Result<()> {
+        let Some(store) = &self.store else {
+            tracing::warn!("there is no keys stream: to have one, give --store DIR");
+            return Ok(());
+        };
+        match claim(store) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(error) if self.flags.store.is_none() => {
+                tracing::warn!("there is no keys stream, as {error}; to have one, give --store DIR");
+                self.store = None;
+            }
+            Err(error) => return Err(Failure::failed(error)),
+        }
+        Ok(())
+    }
+
+    /// What it takes to connect as the provisioner; `None` when the server has no streams, or nobody said where the
+    /// credentials are. With an authority at hand, they are issued if there are no valid ones.
+    pub(super) fn provisioner_credentials(&self) -> anyhow::Result<Option<TlsOptions>> {
+        let files = match (&self.store, &self.flags.provisioner_cert, &self.flags.provisioner_key, &self.flags.from_pki)
+        {
+            (None, ..) => None,
+            (_, Some(cert), Some(key), _) => Some([cert.clone(), key.clone()]),
+            (_, _, _, Some(pki)) => Some(pki::component_files(pki, &self.provisioner)?),
+            _ => None,
+        };
+        let options = files.map(|[cert, key]| TlsOptions::new(cert, key, &self.tls.trust_root));
+        Ok(options.map(|options| options.key_permissions(self.settings.key_permissions())))
+    }
+
+    /// The broker's certificate.
+    pub(super) fn certificate(&self) -> &Path {
+        &self.tls.cert
+    }
+
     /// The configuration, as components and policy are now.
     pub(super) fn config(&self) -> anyhow::Result<ServerConfig> {
         let domain = self.trust_domain()?;
         let components = self.components(&domain)?;
         let mut config = ServerConfig::new(self.tls.clone(), components);
+        config.jetstream_dir.clone_from(&self.store);
+        config.provisioner = self.store.as_ref().map(|_| self.provisioner_in(&domain));
         config.policy = self.settings.policy()?.for_domain(domain);
         config.root = self.settings.root();
         config.monitoring_port = self.flags.monitoring_port;
@@ -167,10 +242,16 @@ impl Plan {
         })
     }
 
+    fn provisioner_in(&self, domain: &TrustDomain) -> Principal {
+        Principal { trust_domain: domain.clone(), endpoint: self.provisioner.clone() }
+    }
+
     fn components(&self, domain: &TrustDomain) -> anyhow::Result<Vec<Principal>> {
         let mut components = Vec::new();
         if let Some(pki) = &self.flags.from_pki {
-            components.extend(pki::components(pki)?);
+            // The provisioner is admitted as such, and is no component merely because it has a certificate.
+            let provisioner = self.provisioner_in(domain);
+            components.extend(pki::components(pki)?.into_iter().filter(|component| *component != provisioner));
         }
         for text in &self.flags.component {
             components.push(component(text, domain).map_err(|error| Failure::usage(format!("component: {error}")))?);
@@ -189,6 +270,17 @@ impl Plan {
         components.sort_unstable();
         components.dedup();
         Ok(components)
+    }
+}
+
+/// Makes the directory if need be, and locks it: nats-server does not notice when two of them use one.
+fn claim(store: &Path) -> Result<File, String> {
+    let file = std::fs::create_dir_all(store).and_then(|()| File::create(store.join("bus.lock")));
+    let file = file.map_err(|error| format!("the store `{}` cannot be made: {error}", store.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(format!("another server uses the store `{}`", store.display())),
+        Err(TryLockError::Error(error)) => Err(format!("the store `{}` cannot be locked: {error}", store.display())),
     }
 }
 

@@ -7,28 +7,32 @@ use std::time::Duration;
 use bus_natsd::{Launch, NatsServer, ServerConfig, ServerError, find_server};
 use serde_json::json;
 
+use super::keys::{self, Provisioner};
 use super::plan::Plan;
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
-use crate::signals::{Hangup, OnHangup, Stop};
+use crate::signals::{Hangup, Kind, Stop};
 
 /// How often it is looked whether nats-server still runs.
 const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
 /// Starts nats-server, reloads it on SIGHUP, and stops it when the program is asked to stop or its terminal goes.
+///
+/// The keys stream is provisioned before the server is announced, and if that fails, again after each reload.
 pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
     let pid = Arc::new(AtomicU32::new(0));
     let child = Arc::clone(&pid);
-    let mut stop = Stop::listen(OnHangup::Other, move || kill(child.load(Ordering::Acquire)))?;
+    let mut stop = Stop::listen(Kind::Server, move || kill(child.load(Ordering::Acquire)))?;
     let mut hangup = Hangup::listen()?;
-    let (mut server, plan) = blocking(move || {
-        plan.check_credentials()?;
-        let config = plan.config()?;
-        Ok((start(config)?, plan))
-    })
-    .await?;
+    let (mut server, plan, provisioner) = blocking(move || start_as_planned(plan)).await?;
     pid.store(server.pid().unwrap_or_default(), Ordering::Release);
-    announce(&server, output)?;
+    let mut is_provisioned = false;
+    tokio::select! {
+        biased;
+        () = stop.requested() => {}
+        done = provision(provisioner.clone()) => is_provisioned = done,
+    }
+    announce(&server, is_provisioned, output)?;
     let mut health = tokio::time::interval(HEALTH_CHECK);
     let mut plan = Some(plan);
     loop {
@@ -46,6 +50,13 @@ pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
                 match reloaded {
                     Ok(components) => {
                         tracing::info!(components, "reloaded");
+                        if !is_provisioned {
+                            tokio::select! {
+                                biased;
+                                () = stop.requested() => {}
+                                done = provision(provisioner.clone()) => is_provisioned = done,
+                            }
+                        }
                         output.event(|| json!({ "event": "reloaded", "components": components }))?;
                     }
                     Err(error) => tracing::error!("not reloaded, the former configuration stays in force: {error:#}"),
@@ -60,6 +71,39 @@ pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+fn start_as_planned(mut plan: Plan) -> anyhow::Result<(NatsServer, Plan, Option<Provisioner>)> {
+    plan.check_credentials()?;
+    plan.claim_store()?;
+    let config = plan.config()?;
+    let (root, policy) = (config.root.clone(), config.policy.clone());
+    let credentials = config.provisioner.as_ref().and_then(|who| match plan.provisioner_credentials() {
+        Ok(None) => {
+            tracing::warn!(
+                "nobody provisions the keys stream: give --provisioner-cert and --provisioner-key of {}, or run `bus \
+                 server provision`",
+                who.endpoint
+            );
+            None
+        }
+        Ok(credentials) => credentials,
+        Err(error) => {
+            tracing::warn!("nobody provisions the keys stream, as {} gets no certificate: {error:#}", who.endpoint);
+            None
+        }
+    });
+    let server = start(config)?;
+    let url = keys::address(&server, plan.certificate())?;
+    let provisioner = credentials.map(|credentials| Provisioner { url, credentials, root, policy });
+    Ok((server, plan, provisioner))
+}
+
+async fn provision(provisioner: Option<Provisioner>) -> bool {
+    match provisioner {
+        Some(provisioner) => provisioner.provision().await,
+        None => false,
+    }
+}
+
 fn start(config: ServerConfig) -> anyhow::Result<NatsServer> {
     match Launch::new(find_server()?).on_log(forward).start(config) {
         Ok(server) => Ok(server),
@@ -69,11 +113,15 @@ fn start(config: ServerConfig) -> anyhow::Result<NatsServer> {
     }
 }
 
-fn announce(server: &NatsServer, output: Output) -> anyhow::Result<()> {
+fn announce(server: &NatsServer, is_provisioned: bool, output: Output) -> anyhow::Result<()> {
     let (url, pid) = (server.url(), server.pid());
     let components = server.config().components.len();
     tracing::info!(components, "ready; SIGHUP reads components and policy again");
-    output.record(|| url.clone(), || json!({ "event": "ready", "url": url, "pid": pid, "components": components }))?;
+    let keys_stream = is_provisioned.then(|| server.config().root.keys_stream());
+    output.record(
+        || url.clone(),
+        || json!({ "event": "ready", "url": url, "pid": pid, "components": components, "keys_stream": keys_stream }),
+    )?;
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bus_client::{Received, Rejected};
-use bus_proto::{AnyPayload, Endpoint, EnvelopeError};
+use bus_client::{Rejected, Verified};
+use bus_proto::{AnyPayload, Endpoint};
 use serde_json::{Map, Value, json};
 
 /// The most components that are told apart. More are counted together, so that no crowd can exhaust the memory.
@@ -42,7 +42,7 @@ impl Fleet {
     }
 
     /// Takes in one message, or one refusal. `missed` is what the subscription has missed so far.
-    pub(super) fn take_in(&mut self, message: &Result<Received<AnyPayload>, Rejected>, missed: u64) {
+    pub(super) fn take_in(&mut self, message: &Result<Verified<AnyPayload>, Rejected>, missed: u64) {
         let newly_missed = missed.saturating_sub(self.missed);
         self.missed = missed;
         match message {
@@ -55,7 +55,7 @@ impl Fleet {
             }
             Err(rejected) => {
                 self.rejected += 1;
-                if let Some(component) = attested(rejected).and_then(|sender| self.component(&sender)) {
+                if let Some(component) = named_in(rejected).and_then(|sender| self.component(&sender)) {
                     component.rejected += 1;
                 }
             }
@@ -123,7 +123,7 @@ impl Fleet {
 }
 
 impl Component {
-    fn take_in(&mut self, message: &Received<AnyPayload>) {
+    fn take_in(&mut self, message: &Verified<AnyPayload>) {
         self.messages += 1;
         match self.by_type.get_mut(message.message_type().token()) {
             Some(count) => *count += 1,
@@ -144,11 +144,38 @@ impl Component {
     }
 }
 
-/// Whose message was refused, where the refusal tells.
-fn attested(rejected: &Rejected) -> Option<Endpoint> {
-    match rejected {
-        Rejected::Envelope(EnvelopeError::SourceMismatch { attested, .. }) => attested.parse().ok(),
-        Rejected::Denied(denied) => Some(denied.request().principal.endpoint.clone()),
-        _ => None,
+/// Whose message was refused, where the refusal tells: who signed it, or else the sender that its subject names, which the
+/// broker alone vouches for. A component of another trust domain has no row.
+fn named_in(rejected: &Rejected) -> Option<Endpoint> {
+    let principal = match rejected {
+        Rejected::SenderMismatch { signer } => signer,
+        Rejected::TooManySessions { sender }
+        | Rejected::Unsolicited { sender }
+        | Rejected::UnknownKey { sender, .. }
+        | Rejected::WaitingFull { sender } => sender,
+        Rejected::Denied(denied) => denied.request().principal,
+        _ => return None,
+    };
+    Some(principal.endpoint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_in_the_row_of_who_signed_and_otherwise_in_none() {
+        let mut fleet = Fleet::default();
+        let agent = || "spiffe://ransomeye.test/agent/agent-01".parse().unwrap();
+        fleet.take_in(&Err(Rejected::SenderMismatch { signer: agent() }), 0);
+        fleet.take_in(&Err(Rejected::Unsolicited { sender: agent() }), 0);
+        // Of the same name, and yet somebody else.
+        fleet.take_in(
+            &Err(Rejected::ForeignTrustDomain { signer: "spiffe://x.test/agent/agent-01".parse().unwrap() }),
+            0,
+        );
+        fleet.take_in(&Err(Rejected::Unsigned), 0);
+        let rows: Vec<_> = fleet.components().map(|(name, row)| (name.to_string(), row.rejected)).collect();
+        assert_eq!((rows, fleet.rejected()), (vec![("agent/agent-01".to_owned(), 2)], 4));
     }
 }

@@ -15,7 +15,7 @@ use crate::connect::{Patience, leave, remaining, until_closed};
 use crate::exit::{Failure, Outcome};
 use crate::output::{self, Output};
 use crate::settings::Settings;
-use crate::signals::{OnHangup, Stop};
+use crate::signals::{Kind, Stop};
 use crate::values::duration;
 
 use fleet::Fleet;
@@ -50,7 +50,7 @@ pub(crate) struct WatchArgs {
 
 /// Shows the fleet until there were enough messages, the time is over, or the program is asked to stop.
 pub(crate) async fn run(args: WatchArgs, settings: Settings, output: Output) -> anyhow::Result<Outcome> {
-    let mut stop = Stop::listen(OnHangup::Stop, || {})?;
+    let mut stop = Stop::listen(Kind::Component, || {})?;
     let bus = args.patience.connect(&settings, &mut stop).await?;
     let mut messages = bus.subscribe::<AnyPayload>().await?;
     output.event(|| json!({ "event": "ready", "principal": bus.principal().to_string() }))?;

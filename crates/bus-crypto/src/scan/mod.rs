@@ -128,6 +128,8 @@ pub struct Scan<'a> {
     sequence: Option<u64>,
     priority: Option<u8>,
     payload: PayloadView<'a>,
+    tags: Vec<&'a str>,
+    trace_context: &'a [u8],
     bundle: Option<&'a [u8]>,
     members: Vec<Member<'a>>,
 }
@@ -194,6 +196,18 @@ impl<'a> Scan<'a> {
         &self.payload
     }
 
+    /// The labels, at most 16 of 1 to 64 bytes each.
+    #[must_use]
+    pub fn tags(&self) -> &[&'a str] {
+        &self.tags
+    }
+
+    /// The encoded `TraceContext`, empty where there is none.
+    #[must_use]
+    pub fn trace_context(&self) -> &'a [u8] {
+        self.trace_context
+    }
+
     /// The key bundle that came along, 1 to 16,384 bytes, as yet unread.
     #[must_use]
     pub fn bundle(&self) -> Option<&'a [u8]> {
@@ -209,7 +223,8 @@ impl<'a> Scan<'a> {
 
 /// Reads the prefix of an envelope: the message without its trailer.
 ///
-/// One pass over each message in it, in time proportional to the length. Nothing is allocated, except for the list of a batch's members.
+/// One pass over each message in it, in time proportional to the length. Nothing is allocated, except for the lists of a batch's
+/// members and of the tags.
 ///
 /// ```
 /// use bus_crypto::scan;
@@ -251,9 +266,11 @@ pub fn scan(prefix: &[u8]) -> Result<Scan<'_>, ScanError> {
             _ => payload::plain(&payload).map(|()| Vec::new()).map_err(|refusal| refusal.at(Place::Payload))?,
         },
         payload,
+        tags: fields.tags,
+        trace_context: fields.trace_context,
         bundle: fields.bundle,
     };
-    payload::trace_context(fields.trace_context).map_err(|refusal| refusal.at(Place::TraceContext))?;
+    payload::trace_context(scan.trace_context).map_err(|refusal| refusal.at(Place::TraceContext))?;
     Ok(scan)
 }
 
@@ -270,6 +287,7 @@ struct Fields<'a> {
     sequence: Option<u64>,
     priority: Option<u8>,
     payload: Option<PayloadView<'a>>,
+    tags: Vec<&'a str>,
     /// Empty if it is absent, which comes to the same here.
     trace_context: &'a [u8],
     bundle: Option<&'a [u8]>,
@@ -281,7 +299,6 @@ impl<'a> Fields<'a> {
             return Err(Refusal::TooLong { len: prefix.len(), max: MAX_PREFIX_LEN });
         }
         let mut fields = Self::default();
-        let mut tags = 0;
         let mut reader = Reader::new(prefix, 0);
         while let Some(field) = reader.next()? {
             match field.number {
@@ -299,7 +316,7 @@ impl<'a> Fields<'a> {
                 7 => fields.correlation_id = Some(correlation_id(&field)?),
                 8 => fields.sequence = Some(field.varint("sequence")?),
                 9 => fields.priority = Some(priority(&field)?),
-                20 => tags = tag(&field, tags)?,
+                20 => tag(&field, &mut fields.tags)?,
                 21 => fields.trace_context = field.message("trace_context")?,
                 22 => {
                     let rule = "it must be 1 to 16,384 bytes, or absent";
@@ -324,19 +341,17 @@ fn priority(field: &Field<'_>) -> Result<u8, Refusal> {
     u8::try_from(field.varint("priority")?).ok().filter(|priority| *priority <= 10).ok_or(out_of_bounds)
 }
 
-/// Checks one tag and counts it.
-fn tag(field: &Field<'_>, before: usize) -> Result<usize, Refusal> {
+/// Checks one tag and takes it.
+fn tag<'a>(field: &Field<'a>, tags: &mut Vec<&'a str>) -> Result<(), Refusal> {
     let tag = field.element("tags")?;
-    if before == MAX_TAGS {
+    if tags.len() == MAX_TAGS {
         return Err(Refusal::OutOfBounds { field: "tags", rule: "there may be at most 16" });
     }
     if !(1..=64).contains(&tag.len()) {
         return Err(Refusal::OutOfBounds { field: "tags", rule: "each must be 1 to 64 bytes" });
     }
-    if core::str::from_utf8(tag).is_err() {
-        return Err(Refusal::NotUtf8 { field: "tags" });
-    }
-    Ok(before + 1)
+    tags.push(core::str::from_utf8(tag).map_err(|_| Refusal::NotUtf8 { field: "tags" })?);
+    Ok(())
 }
 
 /// A UUID of version 7 and the variant of RFC 9562, in its hyphenated form with lower-case digits.

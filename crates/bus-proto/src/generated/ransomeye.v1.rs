@@ -311,7 +311,7 @@ pub struct Envelope {
     /// The component that sent this, as in its certificate: 1 to 63 bytes of `a-z`, `0-9` and inner `-`. Mandatory.
     #[prost(string, tag = "2")]
     pub source_component: ::prost::alloc::string::String,
-    /// When the sender made this message, in Unix milliseconds. Mandatory, greater than 0.
+    /// When the sender signed this, or made the one message in it, in Unix milliseconds. Mandatory, greater than 0.
     #[prost(int64, tag = "3")]
     pub timestamp_utc: i64,
     /// The subject that this was published to, exactly. Mandatory on the wire, at most 512 bytes.
@@ -320,13 +320,15 @@ pub struct Envelope {
     /// The full SPIFFE ID of the one receiver of a directed message, at most 512 bytes. Absent for an event.
     #[prost(string, tag = "5")]
     pub destination: ::prost::alloc::string::String,
-    /// When this stops being worth delivering, in Unix milliseconds. 0 means never.
+    /// When this stops being worth delivering, in Unix milliseconds: with a batch, all of its members. 0 means never.
     #[prost(int64, tag = "6")]
     pub expires_at: i64,
-    /// For a reply: the SHA-256 of the encoded request that it answers, 32 bytes. Absent otherwise.
+    /// For a reply: the SHA-256 of the signed bytes of the request that it answers, which is all of that message before its
+    /// `authentication`, 32 bytes. Absent otherwise.
     #[prost(bytes = "bytes", tag = "7")]
     pub correlation_id: ::prost::bytes::Bytes,
-    /// Counts the envelopes of one sending session on one subject, from 1. 0 means not counted.
+    /// Counts the envelopes under one key id on one subject, from 1. 0, absent, means not counted: refused where every live
+    /// message has to be.
     #[prost(uint64, tag = "8")]
     pub sequence: u64,
     /// 1 (least urgent) to 10 (most urgent). 0, absent, means 5.
@@ -338,11 +340,11 @@ pub struct Envelope {
     /// Where this message stands in a distributed trace. Optional.
     #[prost(message, optional, tag = "21")]
     pub trace_context: ::core::option::Option<TraceContext>,
-    /// The sender's encoded key bundle, at most 16,384 bytes. Optional.
+    /// The sender's encoded KeyBundle, the one that `authentication.key_id` names, at most 16,384 bytes. Optional.
     #[prost(bytes = "bytes", tag = "22")]
     pub bundle: ::prost::bytes::Bytes,
-    /// Who vouches for the bytes before this field. It has the highest field number that protobuf allows, so that it is
-    /// always the last thing in the message.
+    /// The signature over the bytes before this field. It has the highest field number that protobuf allows, so that it is
+    /// always the last thing in the message: 106 bytes in all. Mandatory on the wire.
     #[prost(message, optional, tag = "536870911")]
     pub authentication: ::core::option::Option<Authentication>,
     /// Exactly one is present.
@@ -396,10 +398,10 @@ impl ::prost::Name for Envelope {
 /// The trailer of an envelope.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Authentication {
-    /// Names the sending session, 32 bytes: one per process, never reused.
+    /// The SHA-256 of the sender's encoded KeyBundle, 32 bytes. It stands for the sending session: no process uses another's.
     #[prost(bytes = "bytes", tag = "1")]
     pub key_id: ::prost::bytes::Bytes,
-    /// An Ed25519 signature, 64 bytes. Empty where the broker alone attests the sender.
+    /// The Ed25519 signature by the key in that bundle, 64 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub signature: ::prost::bytes::Bytes,
 }
@@ -485,7 +487,7 @@ impl ::prost::Name for WrappedKey {
         "/ransomeye.v1.WrappedKey".into()
     }
 }
-/// Several messages under one envelope. Each member's type is the one that the subject names.
+/// Several messages under one envelope and one signature. Each member's type is the one that the subject names.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Batch {
     /// 1 to 256 members, in the order in which the sender published them.
@@ -508,10 +510,10 @@ pub struct BatchMember {
     /// As `Envelope.message_id`.
     #[prost(string, tag = "1")]
     pub message_id: ::prost::alloc::string::String,
-    /// As `Envelope.timestamp_utc`.
+    /// When the sender made this message, in Unix milliseconds. Mandatory, greater than 0. Judged for each member alone.
     #[prost(int64, tag = "3")]
     pub timestamp_utc: i64,
-    /// As `Envelope.expires_at`.
+    /// When this message stops being worth delivering, in Unix milliseconds. 0 means never. Judged for each member alone.
     #[prost(int64, tag = "6")]
     pub expires_at: i64,
     /// As `Envelope.correlation_id`.

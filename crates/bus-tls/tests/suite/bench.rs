@@ -61,24 +61,33 @@ impl Ca {
 
     pub fn numbered_crl(&self, number: u64, revoked: &[u64], valid_days: i64) -> String {
         let now = OffsetDateTime::now_utc();
-        let entry = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: now,
-            reason_code: None,
-            invalidity_date: None,
-        };
+        let entries = revoked.iter().map(|serial| revoked_at(*serial, now)).collect();
+        self.crl_of(number, entries, valid_days)
+    }
+
+    pub fn crl_of(&self, number: u64, revoked: Vec<RevokedCertParams>, valid_days: i64) -> String {
+        let now = OffsetDateTime::now_utc();
         CertificateRevocationListParams {
             this_update: now.replace_time(Time::MIDNIGHT) - Duration::days(30),
             next_update: now + Duration::days(valid_days),
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
-            revoked_certs: revoked.iter().map(entry).collect(),
+            revoked_certs: revoked,
             key_identifier_method: KeyIdMethod::Sha256,
         }
         .signed_by(&self.issuer())
         .unwrap()
         .pem()
         .unwrap()
+    }
+}
+
+pub fn revoked_at(serial: u64, at: OffsetDateTime) -> RevokedCertParams {
+    RevokedCertParams {
+        serial_number: SerialNumber::from(serial),
+        revocation_time: at,
+        reason_code: None,
+        invalidity_date: None,
     }
 }
 

@@ -7,9 +7,12 @@
 mod accepted;
 mod bench;
 mod certificates;
+mod credentials;
 mod environment;
 mod files;
 mod handshakes;
+mod offline;
+mod peers;
 mod pki;
 mod pki_files;
 mod revocation;

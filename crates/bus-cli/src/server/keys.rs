@@ -1,0 +1,135 @@
+//! The keys stream of a server that runs here, or elsewhere.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bus_acl::Policy;
+use bus_client::{BusClient, BusOptions, Provisioned};
+use bus_natsd::NatsServer;
+use bus_proto::SubjectRoot;
+use bus_tls::{CertificateInfo, TlsIdentity, TlsOptions};
+use serde_json::json;
+
+use crate::connect;
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// How long the server beside us may take for each step.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What it takes to provision the server that runs here.
+#[derive(Debug, Clone)]
+pub(super) struct Provisioner {
+    pub(super) url: String,
+    pub(super) credentials: TlsOptions,
+    pub(super) root: SubjectRoot,
+    pub(super) policy: Policy,
+}
+
+impl Provisioner {
+    /// Connects as the provisioner, sees to the stream, and leaves. Whether it worked; what did not is logged.
+    pub(super) async fn provision(self) -> bool {
+        let stream = self.root.keys_stream();
+        match self.try_provision().await {
+            Ok(done) => {
+                tracing::info!("the keys stream {stream} is there{}", remark(done));
+                true
+            }
+            Err(error) => {
+                tracing::warn!("the keys stream {stream} is not provisioned: {error:#}");
+                false
+            }
+        }
+    }
+
+    async fn try_provision(self) -> anyhow::Result<Provisioned> {
+        let credentials = self.credentials;
+        let identity = tokio::task::spawn_blocking(move || TlsIdentity::load(credentials)).await??;
+        let options = BusOptions::new(self.url, identity)
+            .root(self.root)
+            .policy(self.policy)
+            .connect_timeout(PATIENCE)
+            .operation_timeout(PATIENCE)
+            .drain_timeout(PATIENCE);
+        let bus = BusClient::connect(options).await?;
+        let done = bus.provision_keys_stream().await;
+        // All that was asked for is answered: leaving late, or not at all, loses nothing.
+        let _ = bus.drain().await;
+        Ok(done?)
+    }
+}
+
+/// `bus server provision`.
+pub(super) async fn provision(settings: Settings, output: Output) -> anyhow::Result<Outcome> {
+    let bus = connect::connect(&settings).await?;
+    let done = bus.provision_keys_stream().await?;
+    connect::leave(&bus).await?;
+    let stream = bus.root().keys_stream();
+    output.record(
+        || format!("the keys stream {stream} is there{}", remark(done)),
+        || json!({ "stream": stream, "outcome": outcome(done) }),
+    )?;
+    Ok(Outcome::Done)
+}
+
+fn outcome(done: Provisioned) -> &'static str {
+    match done {
+        Provisioned::Created => "created",
+        Provisioned::Updated => "updated",
+        _ => "unchanged",
+    }
+}
+
+fn remark(done: Provisioned) -> String {
+    match done {
+        Provisioned::Unchanged => String::new(),
+        done => format!(", {}", outcome(done)),
+    }
+}
+
+/// The address to dial the server at that runs here.
+pub(super) fn address(server: &NatsServer, certificate: &Path) -> anyhow::Result<String> {
+    let certificates = CertificateInfo::read(certificate)?;
+    let names = certificates.first().map(|leaf| leaf.names.as_slice()).unwrap_or_default();
+    let host = server.config().host;
+    Ok(named_address(&server.url(), host.is_loopback() || host.is_unspecified(), server.port(), names))
+}
+
+/// The address that the certificate names: `url`, else `localhost` if the server listens there, else the first host that
+/// is named. With none, `url`: the handshake will say what is wrong.
+fn named_address(url: &str, is_local: bool, port: u16, names: &[String]) -> String {
+    let hosts = names.iter().filter_map(|name| name.strip_prefix("IP:").or_else(|| name.strip_prefix("DNS:")));
+    let hosts: Vec<&str> = hosts.filter(|host| !host.starts_with('*')).collect();
+    let dialled = hosts.iter().find(|host| tls_url(host, port) == url);
+    let localhost = hosts.iter().find(|host| is_local && **host == "localhost");
+    dialled.or(localhost).or(hosts.first()).map_or_else(|| url.to_owned(), |host| tls_url(host, port))
+}
+
+fn tls_url(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("tls://[{address}]:{port}"),
+        _ => format!("tls://{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_dialled_by_a_name_in_its_certificate() {
+        let dialled = |url: &str, is_local, names: &[&str]| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            named_address(url, is_local, 4222, &names)
+        };
+        let url = "tls://127.0.0.1:4222";
+        assert_eq!(dialled(url, true, &["URI:spiffe://td/broker/n1", "DNS:localhost", "IP:127.0.0.1"]), url);
+        assert_eq!(dialled(url, true, &["DNS:bus.example", "DNS:localhost"]), "tls://localhost:4222");
+        assert_eq!(dialled(url, true, &["DNS:*.example", "DNS:bus.example"]), "tls://bus.example:4222");
+        assert_eq!(dialled("tls://10.0.0.1:4222", false, &["DNS:localhost", "IP:10.0.0.1"]), "tls://10.0.0.1:4222");
+        assert_eq!(dialled("tls://[::1]:4222", true, &["IP:::1"]), "tls://[::1]:4222");
+        assert_eq!(dialled(url, true, &[]), url);
+    }
+}

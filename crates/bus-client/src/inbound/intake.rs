@@ -1,0 +1,405 @@
+//! The messages of one subscription, from the wire to its reader.
+//!
+//! The checks come in the order of `docs/wire.md`, so that the cheap ones are made first and nothing that is not verified
+//! changes any state.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_nats::Message;
+use bus_crypto::{KeyId, PayloadView, Unverified, VerifiedPrefix, trailer};
+use bus_proto::prost::bytes::Bytes;
+use bus_proto::{Destination, Payload, Principal};
+
+use super::gate::{Gate, check_expiry};
+use super::keyring::KnownKey;
+use super::rejected::Rejected;
+use super::routes::{Route, Routes};
+use super::verified::{Head, Item, Verified};
+use crate::time::unix_ms;
+
+/// The most messages that wait for the bundles of their keys.
+const MAX_PARKED: usize = 1_024;
+
+/// The most of them that one sender has: nobody takes all places.
+const MAX_PARKED_OF_ONE: usize = 64;
+
+/// The most bytes of messages that wait for the bundles of their keys.
+const MAX_PARKED_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most gaps that wait to be asked for.
+const MAX_GAPS: usize = 1_024;
+
+/// Envelopes that a subscription missed: their numbers were left out when a later one of the same key arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// Who sent them.
+    pub sender: Principal,
+    /// The key that they are signed with.
+    pub key_id: KeyId,
+    /// Where they were published to.
+    pub subject: String,
+    /// The sequence of the first.
+    pub first: u64,
+    /// The sequence of the last, not below the first.
+    pub last: u64,
+}
+
+impl Gap {
+    /// How many envelopes they are. The sender chooses the numbers: up to 2⁶⁴ − 3.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        (self.last - self.first).saturating_add(1)
+    }
+}
+
+/// What comes of a message whose key is not known here.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// The keys of its sender are being looked up.
+    UnderWay,
+    /// These are all that there are.
+    Found(Vec<Arc<KnownKey>>),
+}
+
+/// Looks up the keys that a sender has published.
+pub(crate) trait AskForKeys {
+    fn ask(&self, sender: &Principal) -> Asked;
+}
+
+/// Why a message does not go on.
+#[derive(Debug)]
+enum Stop {
+    Rejected(Rejected),
+    /// Its key is not known.
+    Unknown(KeyId, Principal),
+}
+
+impl<E: Into<Rejected>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Rejected(error.into())
+    }
+}
+
+/// Checks what arrives, and holds what is verified until it is read.
+#[derive(Debug)]
+pub(crate) struct Intake<T> {
+    gate: Arc<Gate>,
+    /// When the subscription began, in Unix milliseconds. Answers are matched to requests instead.
+    since: Option<i64>,
+    keep_evidence: bool,
+    routes: Routes,
+    verified: VecDeque<Result<Verified<T>, Rejected>>,
+    parked: VecDeque<(KeyId, Principal, Message)>,
+    parked_bytes: usize,
+    gaps: VecDeque<Gap>,
+    /// How many gaps were found, whether they were asked for or not.
+    new_gaps: usize,
+}
+
+impl<T: Payload> Intake<T> {
+    pub(crate) fn new(gate: Arc<Gate>, since: Option<i64>) -> Self {
+        Self {
+            gate,
+            since,
+            keep_evidence: false,
+            routes: Routes::default(),
+            verified: VecDeque::new(),
+            parked: VecDeque::new(),
+            parked_bytes: 0,
+            gaps: VecDeque::new(),
+            new_gaps: 0,
+        }
+    }
+
+    pub(crate) fn keep_evidence(&mut self, keep: bool) {
+        self.keep_evidence = keep;
+    }
+
+    /// The next message that was verified or refused. One that has expired meanwhile is refused now.
+    pub(crate) fn next(&mut self) -> Option<Result<Verified<T>, Rejected>> {
+        let next = self.verified.pop_front()?;
+        Some(next.and_then(|message| match message.item.expires_at {
+            0 => Ok(message),
+            expires_at => check_expiry(expires_at, unix_ms()).map(|()| message),
+        }))
+    }
+
+    /// The gaps that were found since it was asked last.
+    pub(crate) fn take_gaps(&mut self) -> VecDeque<Gap> {
+        std::mem::take(&mut self.gaps)
+    }
+
+    /// The latest gaps that nobody was told of yet.
+    pub(crate) fn untold_gaps(&mut self) -> impl Iterator<Item = &Gap> {
+        let untold = std::mem::take(&mut self.new_gaps);
+        self.gaps.iter().skip(self.gaps.len().saturating_sub(untold))
+    }
+
+    /// Takes in a message that arrived.
+    pub(crate) fn take(&mut self, message: Message, keys: &impl AskForKeys) {
+        if let Some((key_id, sender)) = self.waits_behind_parked(&message) {
+            return self.take_behind_parked(key_id, sender, message);
+        }
+        match self.examine(&message, &[]) {
+            Ok(()) => {}
+            Err(Stop::Rejected(rejected)) => self.verified.push_back(Err(rejected)),
+            Err(Stop::Unknown(key_id, sender)) => match keys.ask(&sender) {
+                Asked::UnderWay => self.park(key_id, sender, message),
+                Asked::Found(found) => self.examine_again(&message, &found),
+            },
+        }
+    }
+
+    /// The keys of `sender` were looked up: what waits for them goes on, or is refused.
+    pub(crate) fn keys_found(&mut self, keys: &impl AskForKeys) {
+        let mut senders: Vec<Principal> = self.parked.iter().map(|(_, sender, _)| sender.clone()).collect();
+        senders.sort_unstable();
+        senders.dedup();
+        for sender in senders {
+            if let Asked::Found(found) = keys.ask(&sender) {
+                self.release(|_, parked| *parked == sender, &found);
+            }
+        }
+    }
+
+    fn park(&mut self, key_id: KeyId, sender: Principal, message: Message) {
+        let bytes = self.parked_bytes.saturating_add(message.length);
+        let of_sender = self.parked.iter().filter(|(_, of, _)| *of == sender).count();
+        if of_sender >= MAX_PARKED_OF_ONE || self.parked.len() >= MAX_PARKED || bytes > MAX_PARKED_BYTES {
+            self.verified.push_back(Err(Rejected::WaitingFull { sender }));
+            return;
+        }
+        self.parked_bytes = bytes;
+        self.parked.push_back((key_id, sender, message));
+    }
+
+    /// The key and the sender of a message, if others of both wait. Whoever names another's key keeps nobody waiting by it.
+    fn waits_behind_parked(&self, message: &Message) -> Option<(KeyId, Principal)> {
+        if self.parked.is_empty() {
+            return None;
+        }
+        let key_id = trailer::split(&message.payload).ok()?.key_id;
+        let address = self.gate.root.parse(message.subject.as_str()).ok()?;
+        let behind =
+            |(key, sender, _): &&(KeyId, Principal, Message)| *key == key_id && sender.endpoint == address.sender;
+        self.parked.iter().find(behind).map(|(key_id, sender, _)| (*key_id, sender.clone()))
+    }
+
+    /// Messages of its key wait: it goes behind them, or sets them free by the bundle that it brings.
+    fn take_behind_parked(&mut self, key_id: KeyId, sender: Principal, message: Message) {
+        let brought = Unverified::read(&message.payload).ok().and_then(|unverified| unverified.scan().bundle());
+        let clock = self.gate.clock(unix_ms());
+        match brought.map(|bundle| self.gate.ring.verify(bundle, &sender, &clock)) {
+            Some(Ok(key)) if key.key_id() == key_id => {
+                let key = Arc::new(key);
+                self.release(|parked, of| *parked == key_id && *of == sender, std::slice::from_ref(&key));
+                self.examine_again(&message, &[key]);
+            }
+            _ => self.park(key_id, sender, message),
+        }
+    }
+
+    /// Goes on with what waits and is meant, in the order in which it came.
+    fn release(&mut self, meant: impl Fn(&KeyId, &Principal) -> bool, keys: &[Arc<KnownKey>]) {
+        let (go, stay) = std::mem::take(&mut self.parked).into_iter().partition(|(key, sender, _)| meant(key, sender));
+        self.parked = stay;
+        let go: VecDeque<(KeyId, Principal, Message)> = go;
+        for (_, _, message) in go {
+            self.parked_bytes = self.parked_bytes.saturating_sub(message.length);
+            self.examine_again(&message, keys);
+        }
+    }
+
+    /// Examines a message for the last time.
+    fn examine_again(&mut self, message: &Message, keys: &[Arc<KnownKey>]) {
+        let rejected = match self.examine(message, keys) {
+            Ok(()) => return,
+            Err(Stop::Rejected(rejected)) => rejected,
+            Err(Stop::Unknown(key_id, sender)) => Rejected::UnknownKey { key_id, sender },
+        };
+        self.verified.push_back(Err(rejected));
+    }
+
+    /// Checks everything, and queues what the message carries.
+    fn examine(&mut self, message: &Message, found: &[Arc<KnownKey>]) -> Result<(), Stop> {
+        let gate = Arc::clone(&self.gate);
+        let (size, max) = (message.payload.len(), gate.max_payload);
+        if size > max {
+            return Err(Rejected::TooLarge { size, max }.into());
+        }
+        let delivered = message.subject.as_str();
+        if let Some((subject, route)) = self.routes.find(delivered) {
+            let unverified = Unverified::read(&message.payload)?;
+            gate.check_address(unverified.scan(), delivered, &route.message_type, route.directed)?;
+            let gap = {
+                let mut pass = Pass { gate: &gate, route, subject: &subject, since: self.since, found };
+                pass.run(unverified, message, self.keep_evidence, &mut self.verified)?
+            };
+            self.note(gap);
+            return Ok(());
+        }
+        let address = gate.root.parse(delivered)?;
+        let directed = matches!(address.destination, Destination::Inbox(_));
+        let unverified = Unverified::read(&message.payload)?;
+        gate.check_address(unverified.scan(), delivered, &address.message_type, directed)?;
+        let sender = gate.claimed(&address);
+        gate.authorize(&sender, &address)?;
+        let mut route = Route::new(sender, address.message_type, directed);
+        let subject: Arc<str> = delivered.into();
+        let mut pass = Pass { gate: &gate, route: &mut route, subject: &subject, since: self.since, found };
+        let gap = pass.run(unverified, message, self.keep_evidence, &mut self.verified)?;
+        self.note(gap);
+        self.routes.keep(subject, route, unix_ms(), gate.skew_ms);
+        Ok(())
+    }
+
+    fn note(&mut self, gap: Option<Gap>) {
+        let Some(gap) = gap else { return };
+        if self.gaps.len() >= MAX_GAPS {
+            self.gaps.pop_front();
+        }
+        self.gaps.push_back(gap);
+        self.new_gaps += 1;
+    }
+}
+
+/// The checks that follow once it is known where a message belongs.
+struct Pass<'a> {
+    gate: &'a Gate,
+    route: &'a mut Route,
+    subject: &'a Arc<str>,
+    since: Option<i64>,
+    found: &'a [Arc<KnownKey>],
+}
+
+impl Pass<'_> {
+    fn run<T: Payload>(
+        &mut self,
+        unverified: Unverified<'_>,
+        message: &Message,
+        keep_evidence: bool,
+        verified: &mut VecDeque<Result<Verified<T>, Rejected>>,
+    ) -> Result<Option<Gap>, Stop> {
+        let now = unix_ms();
+        self.check_freshness(&unverified, now)?;
+        let (key, is_new) = self.key(&unverified, now)?;
+        self.gate.ring.check_standing(&key, now)?;
+        let clock = self.gate.clock(now);
+        let proven = unverified.verify(key.bundle(), &self.gate.receiver.trust_domain, &clock)?;
+        if is_new {
+            // Not before: whoever has a bundle can make up messages under its name, which nobody signed.
+            self.gate.ring.remember(&key, now);
+        }
+        self.route.check(&proven)?;
+        let evidence = keep_evidence.then(|| (message.payload.clone(), Arc::clone(&key)));
+        let before = verified.len();
+        self.open(&proven, evidence, now, verified);
+        let opened = verified.range(before..).any(Result::is_ok);
+        if !opened && proven.scan().members().is_empty() {
+            // What cannot be opened does not use up its number.
+            return match verified.pop_back() {
+                Some(Err(rejected)) => Err(rejected.into()),
+                _ => Ok(None),
+            };
+        }
+        let gap = match self.route.commit(&proven, &key, now, self.gate.skew_ms) {
+            Ok(gap) => gap,
+            Err(rejected) => {
+                verified.truncate(before);
+                return Err(rejected.into());
+            }
+        };
+        Ok(gap.map(|gap| Gap {
+            sender: self.route.sender.clone(),
+            key_id: key.key_id(),
+            subject: self.subject.to_string(),
+            first: gap.first,
+            last: gap.last,
+        }))
+    }
+
+    fn check_freshness(&self, unverified: &Unverified<'_>, now: i64) -> Result<(), Rejected> {
+        let scan = unverified.scan();
+        self.gate.check_time(scan.timestamp(), scan.expires_at().unwrap_or(0), now)?;
+        match self.since.map(|since| since.saturating_sub(scan.timestamp())) {
+            Some(early_ms) if early_ms > 0 => Err(Rejected::PredatesSubscription { early_ms }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The key that the message names, and whether it has yet to prove itself.
+    fn key(&self, unverified: &Unverified<'_>, now: i64) -> Result<(Arc<KnownKey>, bool), Stop> {
+        let key_id = unverified.key_id();
+        if let Some(key) = self.route.key(&key_id) {
+            return Ok((Arc::clone(key), false));
+        }
+        let sender = &self.route.sender;
+        if let Some(key) = self.gate.ring.find(&key_id) {
+            return Ok((key, false));
+        }
+        if let Some(key) = self.found.iter().find(|key| key.key_id() == key_id) {
+            return Ok((Arc::clone(key), true));
+        }
+        let Some(bundle) = unverified.scan().bundle() else { return Err(Stop::Unknown(key_id, sender.clone())) };
+        if KeyId::of_bundle(bundle) != key_id {
+            return Err(Rejected::ForeignBundle.into());
+        }
+        Ok((Arc::new(self.gate.ring.verify(bundle, sender, &self.gate.clock(now))?), true))
+    }
+
+    /// Queues what an envelope carries, each part decoded or refused on its own.
+    fn open<T: Payload>(
+        &self,
+        proven: &VerifiedPrefix<'_>,
+        evidence: Option<(Bytes, Arc<KnownKey>)>,
+        now: i64,
+        verified: &mut VecDeque<Result<Verified<T>, Rejected>>,
+    ) {
+        let scan = proven.scan();
+        let (tags, trace_context) = Head::labels(scan);
+        let head = Arc::new(Head {
+            sender: self.route.sender.clone(),
+            subject: Arc::clone(self.subject),
+            message_type: self.route.message_type.clone(),
+            directed: self.route.directed,
+            key_id: proven.key_id(),
+            sequence: scan.sequence().unwrap_or(0),
+            priority: scan.priority().map_or(5, u32::from),
+            tags,
+            trace_context,
+            digest: *proven.digest(),
+            evidence,
+        });
+        let decode = |view: &PayloadView<'_>| self.gate.open::<T>(view.kind(), view.bytes(), &head.message_type);
+        if scan.members().is_empty() {
+            let item = item(scan.message_id(), scan.timestamp(), scan.expires_at(), scan.correlation_id(), None);
+            let payload = decode(scan.payload());
+            verified.push_back(payload.map(|payload| Verified { head: Arc::clone(&head), item, payload }));
+            return;
+        }
+        verified.reserve(scan.members().len());
+        for (place, member) in (0_u16..).zip(scan.members()) {
+            let (id, correlation) = (member.message_id(), member.correlation_id());
+            let item = item(id, member.timestamp(), member.expires_at(), correlation, Some(place));
+            let fresh = self.gate.check_time(item.timestamp, item.expires_at, now);
+            let payload = fresh.and_then(|()| decode(member.payload()));
+            verified.push_back(payload.map(|payload| Verified { head: Arc::clone(&head), item, payload }));
+        }
+    }
+}
+
+fn item(
+    message_id: &str,
+    timestamp: i64,
+    expires_at: Option<i64>,
+    correlation: Option<&[u8; 32]>,
+    member: Option<u16>,
+) -> Item {
+    let mut id = [0; 36];
+    if let Some(text) = message_id.as_bytes().first_chunk() {
+        id = *text;
+    }
+    Item { message_id: id, timestamp, expires_at: expires_at.unwrap_or(0), correlation: correlation.copied(), member }
+}

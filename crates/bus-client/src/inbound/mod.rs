@@ -1,0 +1,18 @@
+//! The way in: from the broker's bytes to a message whose sender is proven.
+
+mod gate;
+mod intake;
+mod keyring;
+mod lookup;
+mod rejected;
+mod routes;
+mod verified;
+
+pub(crate) use gate::Gate;
+pub use intake::Gap;
+pub(crate) use intake::Intake;
+pub(crate) use keyring::KeyRing;
+pub(crate) use lookup::{AskFor, LookUps};
+pub use lookup::{PublishedKey, PublishedKeys};
+pub use rejected::Rejected;
+pub use verified::{Evidence, Verified};
