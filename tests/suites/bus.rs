@@ -810,3 +810,72 @@ async fn a_client_dropped_while_disconnected_lets_go_of_its_state() {
     drop(agent);
     timeout(PATIENCE, async { while status.changed().await.is_ok() {} }).await.expect("everything is let go of");
 }
+
+/// An alert that is large.
+fn long_alert() -> AlertEvent {
+    AlertEvent { threat_type: "test".into(), severity: Severity::Low.into(), description: "x".repeat(4_000) }
+}
+
+/// On one thread, so that a sender which waits in a circle would never let the rest of the client run.
+#[tokio::test]
+async fn large_messages_wait_for_room_and_arrive() {
+    const ALERTS: u64 = 1_500;
+    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut alerts = core.subscribe::<AlertEvent>().await.unwrap();
+    for _ in 0..ALERTS {
+        timeout(PATIENCE, agent.publish(long_alert())).await.expect("room in time").unwrap();
+    }
+    agent.flush().await.unwrap();
+    for _ in 0..ALERTS {
+        next(&mut alerts).await.unwrap();
+    }
+    assert_eq!((agent.stats().published, agent.stats().unsent), (ALERTS, 0));
+}
+
+#[tokio::test]
+async fn batches_fit_into_what_the_server_carries() {
+    const ALERTS: u64 = 100;
+    let deployment = Deployment::start_with(&["core/core-01", "agent/agent-01"], |config| config.max_payload = 65_536);
+    let core = deployment.connect("core/core-01").await;
+    let agent = deployment.connect("agent/agent-01").await;
+    let mut alerts = core.subscribe::<AlertEvent>().await.unwrap();
+    for _ in 0..ALERTS {
+        agent.publish(long_alert()).await.unwrap();
+    }
+    agent.flush().await.unwrap();
+    for _ in 0..ALERTS {
+        next(&mut alerts).await.unwrap();
+    }
+    assert!(agent.stats().envelopes < ALERTS, "nothing was gathered");
+    assert_eq!(agent.stats().unsent, 0);
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_takes_nothing_of_others_along() {
+    const SENT: u64 = 1_500;
+    let deployment = Deployment::start(&["core/core-01", "core/core-02"]);
+    let policy = "version = 1\n[[rule]]\nrole = \"*\"\naction = \"publish\"\ntypes = \"*\"\nto = \"inbox:*/*\"\n\
+        [[rule]]\nrole = \"*\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"inbox\"\n";
+    let policy = Policy::from_toml(policy).unwrap();
+    let mut deployment = deployment;
+    deployment.reconfigure(&["core/core-01", "core/core-02"], policy.clone());
+    let core = BusClient::connect(deployment.options("core/core-01").policy(policy.clone())).await.unwrap();
+    let other = BusClient::connect(deployment.options("core/core-02").policy(policy)).await.unwrap();
+    let mut beats = other.subscribe_inbox::<Heartbeat>().await.unwrap();
+    let to = endpoint("core/core-02");
+    // Each with a label of its own, so that none shares an envelope with another.
+    for uptime in 0..SENT {
+        let mut envelope = core.envelope(beat(uptime)).unwrap();
+        envelope.tags = vec![uptime.to_string()];
+        core.send(&to, envelope).await.unwrap();
+    }
+    let given_up = core.request_within::<Heartbeat>(&to, beat(SENT), Duration::from_millis(1)).await;
+    assert!(given_up.is_err());
+    core.flush().await.unwrap();
+    for uptime in 0..SENT {
+        assert_eq!(next(&mut beats).await.unwrap().payload().uptime, uptime);
+    }
+    core.drain().await.unwrap();
+}

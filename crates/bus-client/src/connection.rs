@@ -31,6 +31,10 @@ use crate::verdict::Moment;
 /// What a batch leaves for the rest of its envelope, in bytes: names, labels, trailer.
 const ENVELOPE_ROOM: usize = 4 * 1024;
 
+/// What receivers take at least, unless they were told otherwise, in bytes. A sender that may send larger messages does not
+/// make larger batches of small ones.
+pub(crate) const COMMON_MAX_PAYLOAD: usize = 256 * 1024;
+
 /// How often the key bundle is stored anew.
 const STORE_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -38,6 +42,8 @@ const STORE_INTERVAL: Duration = Duration::from_secs(300);
 ///
 /// While the connection is known to be down, calls wait for it for at most the operation timeout and then fail: nothing is
 /// kept back to be sent later. What was handed over just before the loss was noticed may be lost, or sent afterwards.
+///
+/// Its futures are polled within a tokio runtime that has its timers enabled. Subscriptions can be read anywhere.
 ///
 /// Call [`BusClient::drain`] before the program ends: what was published but not yet sent is lost otherwise.
 ///
@@ -68,7 +74,7 @@ pub(crate) struct Inner {
     store_bundles: bool,
     pub(crate) look_ups: LookUps,
     pub(crate) ready: Arc<Ready>,
-    pub(crate) batches: BatchBounds,
+    pub(crate) max_batch: usize,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) operation_timeout: Duration,
     pub(crate) bounds: Bounds,
@@ -157,10 +163,7 @@ impl BusClient {
             store_bundles: options.store_bundles,
             look_ups: LookUps::default(),
             ready: Arc::clone(&ready),
-            batches: BatchBounds {
-                members: options.max_batch.clamp(1, bus_crypto::MAX_MEMBERS),
-                len: options.max_payload.saturating_sub(ENVELOPE_ROOM),
-            },
+            max_batch: options.max_batch.clamp(1, bus_crypto::MAX_MEMBERS),
             runtime: tokio::runtime::Handle::current(),
             operation_timeout: options.operation_timeout,
             bounds: Bounds { messages: options.subscription_capacity, bytes: options.subscription_bytes },
@@ -325,6 +328,13 @@ impl Inner {
 
     pub(crate) fn max_payload(&self) -> usize {
         self.max_payload.min(self.nats.max_payload())
+    }
+
+    /// What bounds a batch now: it must fit into what the server and receivers take, with its envelope and a bundle.
+    pub(crate) fn batch_bounds(&self) -> BatchBounds {
+        let max = self.max_payload().min(COMMON_MAX_PAYLOAD);
+        let rest = ENVELOPE_ROOM + self.signer.bundle_len();
+        BatchBounds { members: self.max_batch, len: max.saturating_sub(rest).max(max / 2) }
     }
 
     /// Whether the broker answered within the operation timeout.

@@ -7,6 +7,8 @@ use bus_proto::prost::Name;
 use bus_proto::{PayloadError, SubjectRoot, TypeRegistry};
 use bus_tls::TlsIdentity;
 
+use crate::connection::COMMON_MAX_PAYLOAD;
+
 /// How to connect, and every bound that the client keeps. Start with [`BusOptions::new`] and change what you need.
 ///
 /// ```no_run
@@ -54,7 +56,7 @@ impl BusOptions {
             policy: Policy::default(),
             root: SubjectRoot::default(),
             registry: TypeRegistry::default(),
-            max_payload: 256 * 1024,
+            max_payload: COMMON_MAX_PAYLOAD,
             clock_skew: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             operation_timeout: Duration::from_secs(5),

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::backlog::{Arrival, Backlog, Feed};
 use crate::connection::{BusClient, Inner};
 use crate::error::{PublishError, RequestError, SubscribeError};
-use crate::inbound::{AskFor, Intake, Rejected, Verified};
+use crate::inbound::{AskFor, Intake, Refused, Rejected, Verified};
 use crate::probe::AbortOnDrop;
 use crate::status::{CloseReason, Status};
 use crate::time::{millis, unix_ms};
@@ -202,8 +202,7 @@ impl Inner {
         kinds.iter().filter(|kind| !lives(kind)).cloned().collect()
     }
 
-    fn take_answer(&self, answer: Result<Answer, Rejected>) {
-        let own_inbox = || self.gate.root.inbox_filter(&self.shared.principal.endpoint, None);
+    fn take_answer(&self, answer: Result<Answer, Refused>) {
         match answer {
             // Without a correlation it is no answer, and a matter for the client's other subscriptions.
             Ok(message) if message.correlation().is_none() && !message.message_type().is_answer() => {}
@@ -213,7 +212,7 @@ impl Inner {
                     self.shared.report(&subject, &Rejected::Unsolicited { sender });
                 }
             }
-            Err(rejected) => self.shared.report(&own_inbox(), &rejected),
+            Err(Refused { subject, rejected }) => self.shared.report(&subject, &rejected),
         }
     }
 }

@@ -9,7 +9,7 @@ use async_nats::{ClientError, ConnectErrorKind, Event, ServerError};
 use bus_proto::Principal;
 use tokio::sync::{Notify, broadcast, watch};
 
-use crate::inbound::Rejected;
+use crate::inbound::{Gap, Rejected};
 use crate::status::{BusEvent, CloseReason, Counters, Status, add, count};
 use crate::time::unix_ms;
 use crate::verdict::{Denial, Verdicts};
@@ -17,8 +17,8 @@ use crate::verdict::{Denial, Verdicts};
 /// How many events wait for a reader that is slow.
 const EVENT_CAPACITY: usize = 256;
 
-/// How many refusals are logged a second. More are counted, and their number is logged with the next.
-const REFUSALS_LOGGED: u32 = 20;
+/// How many refusals are logged a second, and how many gaps are events. More are counted.
+const AT_MOST_A_SECOND: u32 = 20;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -38,15 +38,36 @@ pub(crate) struct Shared {
     /// Woken after every connect.
     pub(crate) connected: Notify,
     slow_reported_at: AtomicI64,
-    refusal_log: Mutex<RefusalLog>,
+    refusal_log: Limiter,
+    gap_events: Limiter,
     refusals_by_reason: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-#[derive(Debug)]
-struct RefusalLog {
-    since: Instant,
-    logged: u32,
+/// Keeps what a peer can cause from becoming a flood.
+#[derive(Debug, Default)]
+struct Limiter(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    since: Option<Instant>,
+    passed: u32,
     suppressed: u64,
+}
+
+impl Limiter {
+    /// How many were suppressed before this one, or `None` when this one is, too.
+    fn pass(&self) -> Option<u64> {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.since.is_none_or(|since| since.elapsed() >= Duration::from_secs(1)) {
+            (recent.since, recent.passed) = (Some(Instant::now()), 0);
+        }
+        if recent.passed >= AT_MOST_A_SECOND {
+            recent.suppressed = recent.suppressed.saturating_add(1);
+            return None;
+        }
+        recent.passed += 1;
+        Some(std::mem::take(&mut recent.suppressed))
+    }
 }
 
 impl Shared {
@@ -64,7 +85,8 @@ impl Shared {
             parked: AtomicBool::new(false),
             connected: Notify::new(),
             slow_reported_at: AtomicI64::new(0),
-            refusal_log: Mutex::new(RefusalLog { since: Instant::now(), logged: 0, suppressed: 0 }),
+            refusal_log: Limiter::default(),
+            gap_events: Limiter::default(),
             refusals_by_reason: Mutex::default(),
         }
     }
@@ -195,7 +217,7 @@ impl Shared {
     pub(crate) fn slow_consumer(&self) {
         let now = unix_ms();
         let last = self.slow_reported_at.load(Ordering::Relaxed);
-        if now.saturating_sub(last) >= 1_000
+        if now.abs_diff(last) >= 1_000
             && self.slow_reported_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.emit(BusEvent::SlowConsumer);
@@ -220,7 +242,7 @@ impl Shared {
         let mut by_reason = self.refusals_by_reason.lock().unwrap_or_else(PoisonError::into_inner);
         *by_reason.entry(rejected.reason()).or_default() += 1;
         drop(by_reason);
-        let Some(suppressed) = self.may_log() else { return };
+        let Some(suppressed) = self.refusal_log.pass() else { return };
         tracing::warn!(
             target: "bus::security",
             %subject, reason = rejected.reason(), detail = %rejected, suppressed,
@@ -228,18 +250,11 @@ impl Shared {
         );
     }
 
-    /// How many refusals went unlogged before this one, or `None` when this one does too.
-    fn may_log(&self) -> Option<u64> {
-        let mut log = self.refusal_log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.since.elapsed() >= Duration::from_secs(1) {
-            (log.since, log.logged) = (Instant::now(), 0);
+    /// Tells of missed envelopes, unless that would be a flood: a peer chooses its numbers. The count is in the statistics.
+    pub(crate) fn gap(&self, gap: &Gap) {
+        if self.gap_events.pass().is_some() {
+            self.emit(BusEvent::Gap(gap.clone()));
         }
-        if log.logged >= REFUSALS_LOGGED {
-            log.suppressed = log.suppressed.saturating_add(1);
-            return None;
-        }
-        log.logged += 1;
-        Some(std::mem::take(&mut log.suppressed))
     }
 
     pub(crate) fn on_event(&self, event: Event) {
@@ -302,7 +317,7 @@ mod tests {
     #[test]
     fn a_flood_of_refusals_is_counted_in_full_and_logged_in_part() {
         let shared = shared(0);
-        let logged = (0..1_000).filter(|_| shared.may_log().is_some()).count();
+        let logged = (0..1_000).filter(|_| shared.refusal_log.pass().is_some()).count();
         assert!(logged < 100, "{logged}");
         shared.report("s", &Rejected::TooLarge { size: 2, max: 1 });
         assert_eq!(shared.counters.snapshot().rejected, 1);

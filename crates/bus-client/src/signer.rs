@@ -1,6 +1,6 @@
 //! Our own signing keys: one at a time, made in this process, and gone with it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ pub(crate) struct Signer {
     max_age: Duration,
     skew_ms: i64,
     current: Mutex<Arc<Session>>,
+    /// The length of its bundle.
+    bundle_len: AtomicUsize,
     /// Whether anything was signed, and who waits for that.
     signs: AtomicBool,
     first: Notify,
@@ -112,9 +114,16 @@ impl LeafSigner for Leaf<'_> {
 impl Signer {
     /// Makes the first key.
     pub(crate) fn new(identity: TlsIdentity, max_age: Duration, skew_ms: i64) -> Result<Self, KeyError> {
-        let current = Mutex::new(Arc::new(Session::make(&identity, max_age, skew_ms)?));
-        let (signs, first) = (AtomicBool::new(false), Notify::new());
-        Ok(Self { identity, max_age, skew_ms, current, signs, first })
+        let current = Session::make(&identity, max_age, skew_ms)?;
+        Ok(Self {
+            identity,
+            max_age,
+            skew_ms,
+            bundle_len: AtomicUsize::new(current.bundle.len()),
+            current: Mutex::new(Arc::new(current)),
+            signs: AtomicBool::new(false),
+            first: Notify::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Session>> {
@@ -133,8 +142,11 @@ impl Signer {
             self.first.notify_one();
         }
         let mut current = self.lock();
-        if now_unix_ms >= current.lifetime.sign_until {
-            *current = Arc::new(Session::make(&self.identity, self.max_age, self.skew_ms)?);
+        let Lifetime { not_before, sign_until, .. } = current.lifetime;
+        // The clock may have been set back: to receivers with the right time, the key would be yet to come.
+        let yet_to_come = now_unix_ms.saturating_add(self.skew_ms / 2) < not_before;
+        if now_unix_ms >= sign_until || yet_to_come {
+            self.replace(&mut current)?;
         }
         Ok(Arc::clone(&current))
     }
@@ -149,9 +161,21 @@ impl Signer {
     /// Makes another key, and returns the former one besides. Messages that are already signed stay good: their bundle
     /// travels with them.
     pub(crate) fn rotate(&self) -> Result<Rotation, KeyError> {
-        let next = Arc::new(Session::make(&self.identity, self.max_age, self.skew_ms)?);
-        let former = std::mem::replace(&mut *self.lock(), Arc::clone(&next));
-        Ok(Rotation { former: former.key_id, next })
+        let mut current = self.lock();
+        let former = current.key_id;
+        self.replace(&mut current)?;
+        Ok(Rotation { former, next: Arc::clone(&current) })
+    }
+
+    fn replace(&self, current: &mut Arc<Session>) -> Result<(), KeyError> {
+        *current = Arc::new(Session::make(&self.identity, self.max_age, self.skew_ms)?);
+        self.bundle_len.store(current.bundle.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How long the bundle of the key in use is, in bytes.
+    pub(crate) fn bundle_len(&self) -> usize {
+        self.bundle_len.load(Ordering::Relaxed)
     }
 
     /// Makes another key if the present one is old enough, or its certificate has been replaced.

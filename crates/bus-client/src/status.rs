@@ -69,8 +69,8 @@ pub enum BusEvent {
     /// A subscription is read too slowly; its newest messages are being dropped. Reported at most once a second; how
     /// many were missed is counted from the messages' sequences.
     SlowConsumer,
-    /// Envelopes were missed: a later one of the same key arrived on the same subject. The latest gaps of a subscription
-    /// are also in [`Subscription::take_gaps`](crate::Subscription::take_gaps).
+    /// Envelopes were missed: a later one of the same key arrived on the same subject. At most 20 gaps a second are events;
+    /// [`Subscription::take_gaps`](crate::Subscription::take_gaps) has the latest, and the statistics count all.
     Gap(Gap),
     /// Messages that waited to be sent could not be, or expired.
     Unsent {

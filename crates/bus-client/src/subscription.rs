@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use crate::backlog::{Arrival, Backlog, Feed};
 use crate::connection::{BusClient, Inner};
 use crate::error::SubscribeError;
-use crate::inbound::{AskFor, Gap, Intake, Rejected, Verified};
+use crate::inbound::{AskFor, Gap, Intake, Refused, Rejected, Verified};
 use crate::shared::Shared;
-use crate::status::{BusEvent, add, count};
+use crate::status::{add, count};
 use crate::time::unix_ms;
 use crate::verdict::Subscribed;
 
@@ -94,17 +94,22 @@ impl<T: Payload> Subscription<T> {
         for gap in self.intake.untold_gaps() {
             self.missed = self.missed.saturating_add(gap.count());
             add(&self.inner.shared.counters.missed, gap.count());
-            self.inner.shared.emit(BusEvent::Gap(gap.clone()));
+            self.inner.shared.gap(gap);
         }
     }
 
     /// Counts and reports what is handed to the reader.
-    fn hand_out(&self, next: Result<Verified<T>, Rejected>) -> Result<Verified<T>, Rejected> {
-        match &next {
-            Ok(_) => count(&self.inner.shared.counters.received),
-            Err(rejected) => self.inner.shared.report(&self.filter, rejected),
+    fn hand_out(&self, next: Result<Verified<T>, Refused>) -> Result<Verified<T>, Rejected> {
+        match next {
+            Ok(message) => {
+                count(&self.inner.shared.counters.received);
+                Ok(message)
+            }
+            Err(Refused { subject, rejected }) => {
+                self.inner.shared.report(&subject, &rejected);
+                Err(rejected)
+            }
         }
-        next
     }
 }
 

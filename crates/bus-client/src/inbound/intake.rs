@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use async_nats::Message;
+use async_nats::{Message, Subject};
 use bus_crypto::{KeyId, PayloadView, Unverified, VerifiedPrefix, trailer};
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::{Destination, Payload, Principal};
@@ -82,6 +82,13 @@ impl<E: Into<Rejected>> From<E> for Stop {
     }
 }
 
+/// A refusal, and where the message had arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) subject: Subject,
+    pub(crate) rejected: Rejected,
+}
+
 /// Checks what arrives, and holds what is verified until it is read.
 #[derive(Debug)]
 pub(crate) struct Intake<T> {
@@ -90,7 +97,7 @@ pub(crate) struct Intake<T> {
     since: Option<i64>,
     keep_evidence: bool,
     routes: Routes,
-    verified: VecDeque<Result<Verified<T>, Rejected>>,
+    verified: VecDeque<Result<Verified<T>, Refused>>,
     parked: VecDeque<(KeyId, Principal, Message)>,
     parked_bytes: usize,
     gaps: VecDeque<Gap>,
@@ -118,12 +125,19 @@ impl<T: Payload> Intake<T> {
     }
 
     /// The next message that was verified or refused. One that has expired meanwhile is refused now.
-    pub(crate) fn next(&mut self) -> Option<Result<Verified<T>, Rejected>> {
+    pub(crate) fn next(&mut self) -> Option<Result<Verified<T>, Refused>> {
         let next = self.verified.pop_front()?;
         Some(next.and_then(|message| match message.item.expires_at {
             0 => Ok(message),
-            expires_at => check_expiry(expires_at, unix_ms()).map(|()| message),
+            expires_at => match check_expiry(expires_at, unix_ms()) {
+                Ok(()) => Ok(message),
+                Err(rejected) => Err(Refused { subject: message.subject().into(), rejected }),
+            },
         }))
+    }
+
+    fn refuse(&mut self, message: &Message, rejected: Rejected) {
+        self.verified.push_back(Err(Refused { subject: message.subject.clone(), rejected }));
     }
 
     /// The gaps that were found since it was asked last.
@@ -144,7 +158,7 @@ impl<T: Payload> Intake<T> {
         }
         match self.examine(&message, &[]) {
             Ok(()) => {}
-            Err(Stop::Rejected(rejected)) => self.verified.push_back(Err(rejected)),
+            Err(Stop::Rejected(rejected)) => self.refuse(&message, rejected),
             Err(Stop::Unknown(key_id, sender)) => match keys.ask(&sender) {
                 Asked::UnderWay => self.park(key_id, sender, message),
                 Asked::Found(found) => self.examine_again(&message, &found),
@@ -168,7 +182,7 @@ impl<T: Payload> Intake<T> {
         let bytes = self.parked_bytes.saturating_add(message.length);
         let of_sender = self.parked.iter().filter(|(_, of, _)| *of == sender).count();
         if of_sender >= MAX_PARKED_OF_ONE || self.parked.len() >= MAX_PARKED || bytes > MAX_PARKED_BYTES {
-            self.verified.push_back(Err(Rejected::WaitingFull { sender }));
+            self.refuse(&message, Rejected::WaitingFull { sender });
             return;
         }
         self.parked_bytes = bytes;
@@ -190,8 +204,12 @@ impl<T: Payload> Intake<T> {
     /// Messages of its key wait: it goes behind them, or sets them free by the bundle that it brings.
     fn take_behind_parked(&mut self, key_id: KeyId, sender: Principal, message: Message) {
         let brought = Unverified::read(&message.payload).ok().and_then(|unverified| unverified.scan().bundle());
-        let clock = self.gate.clock(unix_ms());
-        match brought.map(|bundle| self.gate.ring.verify(bundle, &sender, &clock)) {
+        let (ring, clock) = (&self.gate.ring, self.gate.clock(unix_ms()));
+        let verify = |bundle| {
+            ring.check_patience(&sender)?;
+            ring.verify(bundle, &sender, &clock).inspect_err(|_| ring.note_bad_bundle(&sender))
+        };
+        match brought.map(verify) {
             Some(Ok(key)) if key.key_id() == key_id => {
                 let key = Arc::new(key);
                 self.release(|parked, of| *parked == key_id && *of == sender, std::slice::from_ref(&key));
@@ -219,7 +237,7 @@ impl<T: Payload> Intake<T> {
             Err(Stop::Rejected(rejected)) => rejected,
             Err(Stop::Unknown(key_id, sender)) => Rejected::UnknownKey { key_id, sender },
         };
-        self.verified.push_back(Err(rejected));
+        self.refuse(message, rejected);
     }
 
     /// Checks everything, and queues what the message carries.
@@ -280,14 +298,22 @@ impl Pass<'_> {
         unverified: Unverified<'_>,
         message: &Message,
         keep_evidence: bool,
-        verified: &mut VecDeque<Result<Verified<T>, Rejected>>,
+        verified: &mut VecDeque<Result<Verified<T>, Refused>>,
     ) -> Result<Option<Gap>, Stop> {
         let now = unix_ms();
         self.check_freshness(&unverified, now)?;
         let (key, is_new) = self.key(&unverified, now)?;
         self.gate.ring.check_standing(&key, now)?;
         let clock = self.gate.clock(now);
-        let proven = unverified.verify(key.bundle(), &self.gate.receiver.trust_domain, &clock)?;
+        let proven = match unverified.verify(key.bundle(), &self.gate.receiver.trust_domain, &clock) {
+            Ok(proven) => proven,
+            Err(error) => {
+                if is_new {
+                    self.gate.ring.note_bad_bundle(&self.route.sender);
+                }
+                return Err(error.into());
+            }
+        };
         if is_new {
             // Not before: whoever has a bundle can make up messages under its name, which nobody signed.
             self.gate.ring.remember(&key, now);
@@ -300,7 +326,7 @@ impl Pass<'_> {
         if !opened && proven.scan().members().is_empty() {
             // What cannot be opened does not use up its number.
             return match verified.pop_back() {
-                Some(Err(rejected)) => Err(rejected.into()),
+                Some(Err(refused)) => Err(refused.rejected.into()),
                 _ => Ok(None),
             };
         }
@@ -346,7 +372,10 @@ impl Pass<'_> {
         if KeyId::of_bundle(bundle) != key_id {
             return Err(Rejected::ForeignBundle.into());
         }
-        Ok((Arc::new(self.gate.ring.verify(bundle, sender, &self.gate.clock(now))?), true))
+        let ring = &self.gate.ring;
+        ring.check_patience(sender)?;
+        let key = ring.verify(bundle, sender, &self.gate.clock(now)).inspect_err(|_| ring.note_bad_bundle(sender))?;
+        Ok((Arc::new(key), true))
     }
 
     /// Queues what an envelope carries, each part decoded or refused on its own.
@@ -355,7 +384,7 @@ impl Pass<'_> {
         proven: &VerifiedPrefix<'_>,
         evidence: Option<(Bytes, Arc<KnownKey>)>,
         now: i64,
-        verified: &mut VecDeque<Result<Verified<T>, Rejected>>,
+        verified: &mut VecDeque<Result<Verified<T>, Refused>>,
     ) {
         let scan = proven.scan();
         let (tags, trace_context) = Head::labels(scan);
@@ -373,10 +402,13 @@ impl Pass<'_> {
             evidence,
         });
         let decode = |view: &PayloadView<'_>| self.gate.open::<T>(view.kind(), view.bytes(), &head.message_type);
+        let finish = |item, payload: Result<T, Rejected>| match payload {
+            Ok(payload) => Ok(Verified { head: Arc::clone(&head), item, payload }),
+            Err(rejected) => Err(Refused { subject: (**self.subject).into(), rejected }),
+        };
         if scan.members().is_empty() {
             let item = item(scan.message_id(), scan.timestamp(), scan.expires_at(), scan.correlation_id(), None);
-            let payload = decode(scan.payload());
-            verified.push_back(payload.map(|payload| Verified { head: Arc::clone(&head), item, payload }));
+            verified.push_back(finish(item, decode(scan.payload())));
             return;
         }
         verified.reserve(scan.members().len());
@@ -384,8 +416,7 @@ impl Pass<'_> {
             let (id, correlation) = (member.message_id(), member.correlation_id());
             let item = item(id, member.timestamp(), member.expires_at(), correlation, Some(place));
             let fresh = self.gate.check_time(item.timestamp, item.expires_at, now);
-            let payload = fresh.and_then(|()| decode(member.payload()));
-            verified.push_back(payload.map(|payload| Verified { head: Arc::clone(&head), item, payload }));
+            verified.push_back(finish(item, fresh.and_then(|()| decode(member.payload()))));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bus_crypto::{Clock, KeyId, UnverifiedBundle, VerifiedBundle};
 use bus_proto::prost::bytes::Bytes;
@@ -17,6 +18,20 @@ const FIRST_SWEEP: usize = 1_024;
 
 /// The most keys of one sender that are remembered. One sending process uses one at a time.
 const MAX_KEYS: usize = 16;
+
+/// How many bundles of one sender may turn out bad within [`BAD_BUNDLE_PERIOD`] before no more are looked at: each costs as
+/// much as many messages.
+const MAX_BAD_BUNDLES: u32 = 16;
+
+/// For how long bad bundles are held against their sender.
+const BAD_BUNDLE_PERIOD: Duration = Duration::from_secs(10);
+
+/// The most senders whose bad bundles are counted.
+const MAX_BAD_SENDERS: usize = 4_096;
+
+/// Certificates that were found good stay so for this long at least, in milliseconds, while a revocation list is out of
+/// date that does not concern them.
+const STANDING_MS: i64 = 1_000;
 
 /// Somebody's key, of which a bundle and a chain of certificates were verified.
 #[derive(Debug)]
@@ -47,6 +62,14 @@ impl KnownKey {
 pub(crate) struct KeyRing {
     identity: TlsIdentity,
     keys: Mutex<Keys>,
+    bad: Mutex<HashMap<Endpoint, Bad>>,
+}
+
+/// Bad bundles of one sender.
+#[derive(Debug, Clone, Copy)]
+struct Bad {
+    since: Instant,
+    count: u32,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +105,7 @@ impl Keys {
 
 impl KeyRing {
     pub(crate) fn new(identity: TlsIdentity) -> Self {
-        Self { identity, keys: Mutex::default() }
+        Self { identity, keys: Mutex::default(), bad: Mutex::default() }
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {
@@ -102,6 +125,34 @@ impl KeyRing {
             keys.sweep_at = FIRST_SWEEP.max(2 * keys.by_id.len());
         }
         keys.insert(key);
+    }
+
+    /// Whether a bundle that came with a message of `sender` may be looked at.
+    pub(super) fn check_patience(&self, sender: &Principal) -> Result<(), Rejected> {
+        let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        match bad.get(&sender.endpoint) {
+            Some(bad) if bad.count >= MAX_BAD_BUNDLES && bad.since.elapsed() < BAD_BUNDLE_PERIOD => {
+                Err(Rejected::TooManyBadBundles { sender: sender.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A bundle that came with a message of `sender` was of no use.
+    pub(super) fn note_bad_bundle(&self, sender: &Principal) {
+        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        if bad.len() >= MAX_BAD_SENDERS {
+            bad.retain(|_, bad| bad.since.elapsed() < BAD_BUNDLE_PERIOD);
+        }
+        if bad.len() >= MAX_BAD_SENDERS && !bad.contains_key(&sender.endpoint) {
+            return;
+        }
+        let fresh = Bad { since: Instant::now(), count: 0 };
+        let entry = bad.entry(sender.endpoint.clone()).or_insert(fresh);
+        if entry.since.elapsed() >= BAD_BUNDLE_PERIOD {
+            *entry = fresh;
+        }
+        entry.count = entry.count.saturating_add(1);
     }
 
     /// Verifies a bundle that `sender` is said to have made. Nothing is remembered.
@@ -132,7 +183,8 @@ impl KeyRing {
             return Ok(());
         }
         self.identity.verify_peer(UnverifiedBundle::read(&key.encoded)?.chain())?;
-        key.good_until.store(trust.good_until_unix_ms, Ordering::Release);
+        let good_until = trust.good_until_unix_ms.max(now_unix_ms.saturating_add(STANDING_MS));
+        key.good_until.store(good_until, Ordering::Release);
         key.generation.store(trust.generation, Ordering::Release);
         Ok(())
     }

@@ -10,7 +10,7 @@ mod verified;
 
 pub(crate) use gate::Gate;
 pub use intake::Gap;
-pub(crate) use intake::Intake;
+pub(crate) use intake::{Intake, Refused};
 pub(crate) use keyring::KeyRing;
 pub(crate) use lookup::{AskFor, LookUps};
 pub use lookup::{PublishedKey, PublishedKeys};

@@ -84,6 +84,12 @@ pub enum Rejected {
         /// Who sent the message, as its subject says.
         sender: Principal,
     },
+    /// Its sender brought so many bad bundles that, for some seconds, no more are looked at.
+    #[error("{sender} brought too many bad key bundles: no more are looked at for some seconds")]
+    TooManyBadBundles {
+        /// Who sent it, as its subject says.
+        sender: Principal,
+    },
     /// The key bundle does not hold.
     #[error("the key bundle: {0}")]
     Bundle(#[from] BundleError),
@@ -177,6 +183,7 @@ impl Rejected {
             Self::Expired { .. } => "expired",
             Self::UnknownKey { .. } => "unknown_key",
             Self::WaitingFull { .. } => "waiting_full",
+            Self::TooManyBadBundles { .. } => "too_many_bad_bundles",
             Self::Bundle(_) => "bundle",
             Self::Certificate { .. } => "certificate",
             Self::Revoked { .. } => "revoked",

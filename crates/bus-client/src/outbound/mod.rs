@@ -170,9 +170,7 @@ impl Inner {
         let prepared = Prepared {
             message: Waiting { payload: 0..payload.encoded_len(), ..message },
             // What is asked and answered is told apart by the digest of its envelope.
-            gathers: self.batches.members > 1
-                && !matches!(message_type, MessageType::Command)
-                && !message_type.is_answer(),
+            gathers: self.max_batch > 1 && !matches!(message_type, MessageType::Command) && !message_type.is_answer(),
             outlet,
             payload,
             common,
@@ -244,12 +242,14 @@ impl Inner {
         // A program that publishes in a loop must let its other tasks run.
         tokio::task::coop::consume_budget().await;
         let Prepared { outlet, payload, common, message, gathers: _ } = prepared;
+        let bounds = self.batch_bounds();
         loop {
-            match outlet.push(&common, &message, &payload, self.batches) {
+            match outlet.push(&common, &message, &payload, bounds) {
                 Pushed::First => self.ready.add(Arc::clone(&outlet)),
                 Pushed::Behind => {}
                 Pushed::Full => {
-                    let room = timeout(self.operation_timeout, outlet.progress(Outlet::has_room)).await;
+                    let for_this = |outlet: &Outlet| outlet.has_room(message.payload.len());
+                    let room = timeout(self.operation_timeout, outlet.progress(for_this)).await;
                     room.map_err(|_| self.not_taken())?;
                     continue;
                 }
@@ -270,10 +270,9 @@ impl Inner {
         let mut alone = Run::new(common);
         alone.push(message, &payload);
         timeout(self.operation_timeout, async {
+            // What waits is sent by the dispatcher alone: this may be given up at any moment.
+            outlet.emptied().await;
             let mut lane = outlet.lane.lock().await;
-            while let Some(run) = outlet.pop() {
-                self.send_waiting(&outlet, &mut lane, run).await;
-            }
             self.send_run(&outlet, &mut lane, &alone, reply, leaving).await
         })
         .await

@@ -85,6 +85,13 @@ struct Queue {
     scheduled: bool,
 }
 
+impl Queue {
+    /// Whether a payload of so many bytes fits. One alone always does.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.messages == 0 || (self.messages < MAX_WAITING && self.bytes + bytes <= MAX_WAITING_BYTES)
+    }
+}
+
 /// What bounds the batches of a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchBounds {
@@ -114,7 +121,7 @@ impl Outlet {
     pub(crate) fn push(&self, common: &Common, message: &Waiting, payload: &Payload, bounds: BatchBounds) -> Pushed {
         let mut queue = self.queue();
         let bytes = message.payload.len();
-        if queue.messages >= MAX_WAITING || (queue.messages > 0 && queue.bytes + bytes > MAX_WAITING_BYTES) {
+        if !queue.has_room(bytes) {
             return Pushed::Full;
         }
         let joins = queue.runs.back().is_some_and(|run| run.takes(common, message, bounds.members, bounds.len));
@@ -185,10 +192,9 @@ impl Outlet {
         self.progress(|outlet| outlet.settled.load(Ordering::Acquire) >= accepted).await;
     }
 
-    /// Whether there may be room for another message.
-    pub(crate) fn has_room(&self) -> bool {
-        let queue = self.queue();
-        queue.messages == 0 || (queue.messages < MAX_WAITING && queue.bytes < MAX_WAITING_BYTES)
+    /// Whether there is room for another message, whose payload has so many bytes.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.queue().has_room(bytes)
     }
 
     fn urgency(&self) -> u32 {
