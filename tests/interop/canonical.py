@@ -37,7 +37,7 @@ COUNTS = {
     ("Envelope", "tags"): (16, "OutOfBounds"),
     ("Sealed", "wrapped_keys"): (256, "OutOfBounds"),
     ("Batch", "members"): (256, "TooManyMembers"),
-    ("KeyStatement", "chain"): (8, "OutOfBounds"),
+    ("KeyStatement", "chain"): (4, "OutOfBounds"),
 }
 
 # The largest number, where it is not the type's.

@@ -2,7 +2,7 @@
 //!
 //! * [`deployment`]: a temporary CA, identities and a running server.
 //! * [`attacks`]: what must be refused, each attempt with its evidence and its positive control.
-//! * [`bench`]: messages, requests, verification and memory, measured side by side with the broker client alone.
+//! * [`mod@bench`]: messages, requests, verification and memory, measured side by side with the broker client alone.
 //! * [`python`]: an implementation of the wire in another language.
 //! * [`vectors`]: the test vectors of the wire, and whether our own code agrees with them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]

@@ -101,6 +101,14 @@ pub const SUITES: &[Suite] = &[
         cargo: &["--package", "bus-tests", "--test", "keys"],
     },
     Suite {
+        name: "signing",
+        covers: "keys that rotate, are looked up and are revoked, under load; batches, expiry and gaps",
+        budget: 180,
+        needs_program: false,
+        needs_python: false,
+        cargo: &["--package", "bus-tests", "--test", "signing"],
+    },
+    Suite {
         name: "attacks",
         covers: "a compromised component, outsiders and impostors, without our library",
         budget: 180,

@@ -28,8 +28,8 @@ use crate::status::{BusEvent, CloseReason, Stats, Status};
 use crate::time::millis;
 use crate::verdict::Moment;
 
-/// What a batch leaves for the rest of its envelope, in bytes: names, labels, trailer.
-const ENVELOPE_ROOM: usize = 4 * 1024;
+/// The most that the tag and the length of a bundle take, in bytes.
+const BUNDLE_FRAMING: usize = 5;
 
 /// What receivers take at least, unless they were told otherwise, in bytes. A sender that may send larger messages does not
 /// make larger batches of small ones.
@@ -250,14 +250,19 @@ impl BusClient {
     ///
     /// # Errors
     ///
-    /// When the connection is down or goes down meanwhile, the broker does not answer within the operation timeout, or the
-    /// client is closed.
+    /// When the connection is down or goes down meanwhile, messages that waited could not be sent, the broker does not answer
+    /// within the operation timeout, or the client is closed.
     pub async fn flush(&self) -> Result<(), PublishError> {
         let inner = &self.inner;
         inner.wait_until_up().await?;
         let epoch = inner.shared.epoch();
+        let unsent = self.stats().unsent;
         if timeout(inner.operation_timeout, inner.all_handed_over()).await.is_err() {
             return Err(inner.not_taken());
+        }
+        match self.stats().unsent.saturating_sub(unsent) {
+            0 => {}
+            messages => return Err(PublishError::Unsent { messages }),
         }
         if !inner.round_trip().await {
             return Err(inner.not_taken());
@@ -330,11 +335,12 @@ impl Inner {
         self.max_payload.min(self.nats.max_payload())
     }
 
-    /// What bounds a batch now: it must fit into what the server and receivers take, with its envelope and a bundle.
-    pub(crate) fn batch_bounds(&self) -> BatchBounds {
-        let max = self.max_payload().min(COMMON_MAX_PAYLOAD);
-        let rest = ENVELOPE_ROOM + self.signer.bundle_len();
-        BatchBounds { members: self.max_batch, len: max.saturating_sub(rest).max(max / 2) }
+    /// What bounds a batch now, whose envelope takes `rest` bytes besides its members and a bundle. It must fit into what the
+    /// server and receivers take, and leaves room for a bundle where that is the lesser part.
+    pub(crate) fn batch_bounds(&self, rest: usize) -> BatchBounds {
+        let room = self.max_payload().min(COMMON_MAX_PAYLOAD).saturating_sub(rest);
+        let beside_bundle = room.saturating_sub(self.signer.bundle_len() + BUNDLE_FRAMING);
+        BatchBounds { members: self.max_batch, len: if beside_bundle >= room / 2 { beside_bundle } else { room } }
     }
 
     /// Whether the broker answered within the operation timeout.

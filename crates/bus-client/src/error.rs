@@ -110,7 +110,9 @@ pub enum PublishError {
         timeout_ms: u128,
     },
     /// The envelope answers an event, or nothing.
-    #[error("an event has no one answer: only a directed message can be replied to")]
+    #[error(
+        "only a directed message that came alone has an answer: an event has none, nor has a message out of a batch"
+    )]
     NotARequest,
     /// The connection did not take it, or the broker did not answer, in time.
     #[error("the connection took no message, or the broker gave no answer, for {timeout_ms} ms")]
@@ -124,6 +126,12 @@ pub enum PublishError {
     /// The system gives no randomness.
     #[error("the operating system gives no random bytes")]
     Randomness,
+    /// Messages that waited could not be sent, or expired: [`BusEvent::Unsent`](crate::BusEvent::Unsent) says why.
+    #[error("{messages} messages that waited were not sent")]
+    Unsent {
+        /// How many.
+        messages: u64,
+    },
     /// There is no key to sign with.
     #[error("the message cannot be signed: {0}")]
     Key(Box<KeyError>),

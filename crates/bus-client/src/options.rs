@@ -169,7 +169,8 @@ impl BusOptions {
     }
 
     /// After what time the client signs with a new key; 12 hours unless set, 24 at most. Looked at as often as the
-    /// certificate files are. A key also ends with its certificate.
+    /// certificate files are. A key also ends with its certificate. Receivers keep 16 keys of a sender apart for as long as
+    /// clocks may differ (30 s): do not change them more often than every few seconds.
     pub fn signing_key_age(mut self, age: Duration) -> Self {
         self.signing_key_age = age;
         self

@@ -141,14 +141,14 @@ impl Signer {
         if !self.signs.swap(true, Ordering::AcqRel) {
             self.first.notify_one();
         }
-        let mut current = self.lock();
+        let current = self.current();
         let Lifetime { not_before, sign_until, .. } = current.lifetime;
         // The clock may have been set back: to receivers with the right time, the key would be yet to come.
         let yet_to_come = now_unix_ms.saturating_add(self.skew_ms / 2) < not_before;
         if now_unix_ms >= sign_until || yet_to_come {
-            self.replace(&mut current)?;
+            return self.rotate().map(|rotation| rotation.next);
         }
-        Ok(Arc::clone(&current))
+        Ok(current)
     }
 
     /// Waits until something is to be signed for the first time.
@@ -161,16 +161,11 @@ impl Signer {
     /// Makes another key, and returns the former one besides. Messages that are already signed stay good: their bundle
     /// travels with them.
     pub(crate) fn rotate(&self) -> Result<Rotation, KeyError> {
-        let mut current = self.lock();
-        let former = current.key_id;
-        self.replace(&mut current)?;
-        Ok(Rotation { former, next: Arc::clone(&current) })
-    }
-
-    fn replace(&self, current: &mut Arc<Session>) -> Result<(), KeyError> {
-        *current = Arc::new(Session::make(&self.identity, self.max_age, self.skew_ms)?);
-        self.bundle_len.store(current.bundle.len(), Ordering::Relaxed);
-        Ok(())
+        // Made before anybody is kept from signing: the certificate's key may take its time.
+        let next = Arc::new(Session::make(&self.identity, self.max_age, self.skew_ms)?);
+        let former = std::mem::replace(&mut *self.lock(), Arc::clone(&next)).key_id;
+        self.bundle_len.store(next.bundle.len(), Ordering::Relaxed);
+        Ok(Rotation { former, next })
     }
 
     /// How long the bundle of the key in use is, in bytes.

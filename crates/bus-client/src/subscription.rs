@@ -19,6 +19,9 @@ use crate::status::{add, count};
 use crate::time::unix_ms;
 use crate::verdict::Subscribed;
 
+/// A gap that no honest sender can leave.
+const ABSURD: u64 = 1 << 32;
+
 /// A stream of `Result<Verified<T>, Rejected>`.
 ///
 /// Whatever arrives and is refused is counted, logged to the `bus::security` target and yielded as an error; the
@@ -31,6 +34,7 @@ pub struct Subscription<T> {
     filter: String,
     intake: Intake<T>,
     missed: u64,
+    ended: bool,
     inner: Arc<Inner>,
 }
 
@@ -50,9 +54,10 @@ impl<T> Subscription<T> {
         &self.filter
     }
 
-    /// How many envelopes this subscription missed so far, counted exactly from the senders' sequences: each gap shows when
-    /// the next envelope of the same key and subject arrives. What was published before the first one that arrived here is
-    /// not counted, nor is what comes after the last one.
+    /// How many envelopes this subscription missed so far, counted from the senders' sequences: each gap shows when the next
+    /// envelope of the same key and subject is accepted. What was published before the first one is not counted, nor what
+    /// comes after the last one; what arrived and was refused is. A gap of 2³² or more, which no honest sender leaves,
+    /// counts as one.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed
@@ -92,8 +97,9 @@ impl<T: Payload> Subscription<T> {
 
     fn tell_of_gaps(&mut self) {
         for gap in self.intake.untold_gaps() {
-            self.missed = self.missed.saturating_add(gap.count());
-            add(&self.inner.shared.counters.missed, gap.count());
+            let count = if gap.count() < ABSURD { gap.count() } else { 1 };
+            self.missed = self.missed.saturating_add(count);
+            add(&self.inner.shared.counters.missed, count);
             self.inner.shared.gap(gap);
         }
     }
@@ -131,7 +137,11 @@ impl<T: Payload> Stream for Subscription<T> {
                 Some(Arrival::Withdrawn) => {
                     return Poll::Ready(Some(Err(Rejected::Withdrawn { filter: self.filter.clone() })));
                 }
-                None => return Poll::Ready(None),
+                None if self.ended => return Poll::Ready(None),
+                None => {
+                    self.ended = true;
+                    self.intake.end();
+                }
             }
         }
     }
@@ -173,7 +183,7 @@ impl Inner {
         let since = unix_ms();
         let (filter, feed) = self.open_feed(message_type.as_ref(), from, make).await?;
         let intake = Intake::new(Arc::clone(&self.gate), Some(since));
-        Ok(Subscription { feed, filter, intake, missed: 0, inner: Arc::clone(self) })
+        Ok(Subscription { feed, filter, intake, missed: 0, ended: false, inner: Arc::clone(self) })
     }
 
     /// Asks the policy, then the broker, and waits for its verdict. The feed is made by `make`.

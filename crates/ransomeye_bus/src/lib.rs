@@ -1,5 +1,5 @@
-//! A zero-trust message bus: mutual TLS from the deployment's own CA, one policy at three places, typed messages, over
-//! NATS.
+//! A zero-trust message bus: mutual TLS from the deployment's own CA, messages that prove their sender, one policy at three
+//! places, typed messages, over NATS.
 //!
 //! This crate holds no logic. It gives the parts under one roof; take a part alone where that is all you need.
 //!
@@ -9,6 +9,7 @@
 //! | [`mtls`] | `bus-tls` | certificates and keys to a checked identity and `rustls` configurations |
 //! | [`acl`] | `bus-acl` | the policy: who may publish and receive what |
 //! | [`protocol`] | `bus-proto` | identities, subjects, and the protobuf messages |
+//! | [`crypto`] | `bus-crypto` | key ids, key bundles, and the verification of signed messages without a client |
 //!
 //! # Example
 //!
@@ -63,6 +64,12 @@ pub mod protocol {
         TelemetryEvent,
     };
     pub use bus_proto::*;
+}
+
+/// Signed messages and key bundles: everything of `bus-crypto`. [`KeyId`](bus_crypto::KeyId), which tells the processes of a
+/// sender apart, is what most programs take of it.
+pub mod crypto {
+    pub use bus_crypto::*;
 }
 
 /// The README's example compiles.

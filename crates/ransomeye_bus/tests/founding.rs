@@ -15,6 +15,14 @@ fn the_facade_re_exports_the_four_crates() {
 }
 
 #[test]
+fn the_facade_names_what_a_verified_message_says_of_its_key() {
+    fn key(message: &ransomeye_bus::client::Verified<Heartbeat>) -> ransomeye_bus::crypto::KeyId {
+        message.key_id()
+    }
+    let _: fn(&bus_client::Verified<Heartbeat>) -> bus_crypto::KeyId = key;
+}
+
+#[test]
 fn a_heartbeat_envelope_round_trips_byte_exactly() {
     let source = ComponentId::new("agent-linux-01").unwrap();
     let beat = Heartbeat { uptime: 3_600, version: "0.1.0".into() };

@@ -79,7 +79,7 @@ fn is_true(encoded: &[u8]) -> bool {
         && sign_until <= verify_until
         && verify_until >= NOW
         && verify_until <= sender.facts.chain_not_after_unix_ms
-        && chain.len() <= 8
+        && chain.len() <= 4
         && chain.iter().all(|certificate| !certificate.is_empty())
         && chain.first().is_some_and(|first| certificate_digest(first) == sender.facts.sha256)
 }

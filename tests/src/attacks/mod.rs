@@ -14,12 +14,12 @@ mod frames;
 mod impersonation;
 mod limits;
 mod permissions;
-mod raw;
+pub(crate) mod raw;
 mod receiver;
 mod reflection;
 mod removal;
 mod scene;
-mod sender;
+pub(crate) mod sender;
 
 use std::pin::Pin;
 

@@ -47,9 +47,9 @@ fn from(not_before: i64) -> Lifetime {
 pub(crate) struct Leaf {
     pub(crate) principal: Principal,
     pub(crate) serial: String,
-    chain: Vec<Vec<u8>>,
-    key: Arc<dyn rustls::sign::SigningKey>,
-    not_after_ms: i64,
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: Arc<dyn rustls::sign::SigningKey>,
+    pub(crate) not_after_ms: i64,
 }
 
 impl Leaf {

@@ -10,11 +10,13 @@
 //!
 //! * `load` is one run of messages, `flow` the window, `requests` one run of requests.
 //! * `raw` and `ours` are the contenders, `scene` what they run against.
-//! * [`verification`] and [`senders`] need no server.
-//! * [`report`] is the result, as a table and as JSON; [`chart`] draws it.
+//! * [`senders`] measures a receiver's memory, in a process and with a server of its own; `crowd` makes whom it receives from.
+//! * [`verification`] needs no server.
+//! * [`report`] is the result, as a table and as JSON; [`thresholds`] says what it must show, and [`chart`] draws it.
 
 pub mod chart;
 mod cpu;
+mod crowd;
 mod flow;
 mod load;
 mod ours;
@@ -24,6 +26,7 @@ mod requests;
 mod scene;
 pub mod senders;
 mod stats;
+pub mod thresholds;
 pub mod verification;
 
 use std::time::Duration;
@@ -185,6 +188,9 @@ pub async fn run(effort: Effort, memory: Memory, mut say: impl FnMut(&str)) -> R
     say("verification, without a server");
     let verification = verification::measure(&scene.policy(), effort.verifications)?;
     let requests = requests.beyond_crypto(&verification[0]);
+    let ours = messages.iter().find(|contender| contender.name == Sending::Ours.name());
+    let ours = ours.context("this bus did not run with batches")?;
+    let thresholds = thresholds::judge(ours, &requests, &verification, &memory);
     Ok(Report {
         payload_bytes: PAYLOAD,
         batch: BATCH,
@@ -195,6 +201,7 @@ pub async fn run(effort: Effort, memory: Memory, mut say: impl FnMut(&str)) -> R
         requests,
         verification,
         memory,
+        thresholds,
     })
 }
 

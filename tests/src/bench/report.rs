@@ -9,6 +9,7 @@ use super::load::Run;
 use super::requests::Answered;
 use super::senders::Memory;
 use super::stats::Spread;
+use super::thresholds::Threshold;
 use super::verification::Cost;
 
 /// Everything, with how it was measured.
@@ -32,6 +33,8 @@ pub struct Report {
     pub verification: [Cost; 2],
     /// What a receiver's memory holds for each sender.
     pub memory: Memory,
+    /// What all this must show, and whether it does.
+    pub thresholds: Vec<Threshold>,
 }
 
 /// The machine.
@@ -212,7 +215,13 @@ impl Report {
         writeln!(f, "\nmemory of a receiver for each of {senders} known senders")?;
         write!(f, "  allocated {allocated_bytes:.0} B")?;
         resident_bytes.map_or(Ok(()), |resident| write!(f, "   resident {resident:.0} B"))?;
-        writeln!(f)
+        writeln!(f, "\n\nthresholds")?;
+        let row = |threshold: &Threshold| {
+            let Threshold { name, bound, found, .. } = threshold;
+            [name.to_string(), bound.to_string(), format!("{found:.2}"), threshold.verdict().to_owned()]
+        };
+        let rows: Vec<_> = self.thresholds.iter().map(row).collect();
+        f.write_str(&aligned(&rows))
     }
 }
 

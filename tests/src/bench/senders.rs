@@ -1,28 +1,34 @@
-//! What a receiver's memory holds for each sender that it knows, over many synthetic senders.
+//! What a receiver's memory holds for each sender that it knows: the product's own client receives one message of each of
+//! many synthetic senders.
+//!
+//! No nats-server delivers what it must take for another component's, so that the messages come from the proxy that plays
+//! the malicious broker elsewhere, on the connection to a real server. The receiver sees no difference.
 
-use anyhow::Result;
-use bus_crypto::{ReplayGuard, VerifiedBundle};
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bus_client::{BusClient, BusOptions, Subscription};
+use bus_proto::prost::bytes::Bytes;
+use bus_proto::v1::Heartbeat;
 use serde::{Deserialize, Serialize};
 
 use super::cpu;
-use super::verification::{Sender, clock, single};
+use super::crowd::{self, Crowd};
+use crate::attacks::broker::{Broker, Message};
+use crate::attacks::raw::soon;
+use crate::deployment::Deployment;
 
-/// What a receiver remembers of one sender. This and [`remember`] are all that knows how the receiver keeps it.
-struct Known {
-    _bundle: VerifiedBundle,
-    _guard: ReplayGuard,
-}
+const RECEIVER: &str = "core/core-01";
 
-/// All that makes a sender known: its bundle is verified, and one message of its was received.
-fn remember(sender: &Sender) -> Result<Known> {
-    let bundle = sender.verified()?;
-    let message = sender.sign(single(), 1)?;
-    let verified = bus_crypto::envelope::verify(&message, &bundle, &sender.leaf.principal.trust_domain, &clock())?;
-    let mut guard = ReplayGuard::new(bundle.key_id());
-    let fresh = guard.check(&verified)?;
-    guard.commit(fresh)?;
-    Ok(Known { _bundle: bundle, _guard: guard })
-}
+/// How many senders the receiver knows before it is measured: what is set up once is not the senders'.
+const KNOWN_BEFORE: u32 = 500;
+
+/// How many messages are on their way at a time.
+const AT_A_TIME: usize = 32;
+
+/// After how many senders a word is said.
+const PROGRESS: u32 = 5_000;
 
 /// What the senders took.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -36,28 +42,100 @@ pub struct Memory {
     pub resident_bytes: Option<f64>,
 }
 
-/// Makes the state of `count` senders and says what it takes. `allocated` tells how many bytes are allocated now.
+/// Has a receiver receive from `count` senders, and says what its memory has grown by. `allocated` tells how many bytes are
+/// allocated now, and `say` is told how far it is.
 ///
 /// # Errors
 ///
-/// When a synthetic sender cannot be made.
-pub fn measure(count: u32, allocated: impl Fn() -> usize) -> Result<Memory> {
-    // What is set up once, by the provider and by the allocator, is not the senders'.
-    drop((0..100).map(|number| remember(&Sender::new(number)?)).collect::<Result<Vec<_>>>()?);
-    let mut all = Vec::with_capacity(usize::try_from(count)?);
+/// When a message is refused or missing.
+pub async fn measure(count: u32, allocated: impl Fn() -> usize, mut say: impl FnMut(&str)) -> Result<Memory> {
+    let mut stage = Stage::set().await?;
+    let first = stage.crowd.sender(0)?;
+    stage.receive(&[crowd::heartbeat(&first)]).await?;
+    stage.meet(1..KNOWN_BEFORE, &mut say).await?;
     let (allocated_before, resident_before) = (allocated(), cpu::resident());
-    for number in 0..count {
-        all.push(remember(&Sender::new(number)?)?);
-    }
+    stage.meet(KNOWN_BEFORE..KNOWN_BEFORE + count, &mut say).await?;
     let (allocated_after, resident_after) = (allocated(), cpu::resident());
-    // The table was allocated before, and becomes resident only as it fills.
-    let grown = allocated_after - allocated_before + size_of_val(all.as_slice());
-    let each = |bytes: u64| u32::try_from(bytes).map(|bytes| f64::from(bytes) / f64::from(count));
-    let resident_bytes = match resident_before.zip(resident_after) {
-        Some((before, after)) => Some(each(after.saturating_sub(before))?),
-        None => None,
+    stage.knows_everybody(KNOWN_BEFORE + count)?;
+    // Whoever was met first is still known: its next message needs no bundle.
+    let mut next = first.event(crowd::content());
+    next.bundle = Bytes::new();
+    stage.receive(&[first.sign(&next)]).await.context("the first sender was forgotten")?;
+    let each = |before: u64, after: u64| {
+        let grown = u32::try_from(after.saturating_sub(before))?;
+        anyhow::Ok(f64::from(grown) / f64::from(count))
     };
-    let allocated_bytes = each(u64::try_from(grown)?)?;
-    drop(all);
-    Ok(Memory { senders: count, allocated_bytes, resident_bytes })
+    let resident = resident_before.zip(resident_after);
+    Ok(Memory {
+        senders: count,
+        allocated_bytes: each(allocated_before.try_into()?, allocated_after.try_into()?)?,
+        resident_bytes: resident.map(|(before, after)| each(before, after)).transpose()?,
+    })
+}
+
+/// A receiver behind the proxy, and whom it receives from.
+struct Stage {
+    crowd: Arc<Crowd>,
+    core: BusClient,
+    heartbeats: Subscription<Heartbeat>,
+    broker: Broker,
+    _deployment: Deployment,
+}
+
+impl Stage {
+    async fn set() -> Result<Self> {
+        let deployment = Deployment::start(&[RECEIVER]);
+        let broker = Broker::before(&deployment).await?;
+        let core = BusClient::connect(BusOptions::new(broker.url(), deployment.identity(RECEIVER))).await?;
+        let heartbeats = core.subscribe().await?;
+        let crowd = Arc::new(Crowd::new(&deployment.authority)?);
+        Ok(Self { crowd, core, heartbeats, broker, _deployment: deployment })
+    }
+
+    /// Receives a message of each of these senders.
+    async fn meet(&mut self, numbers: Range<u32>, say: &mut impl FnMut(&str)) -> Result<()> {
+        let mut made = self.crowd.messages(numbers.clone());
+        let (mut met, mut said) = (0, 0);
+        let mut messages = Vec::with_capacity(AT_A_TIME);
+        while let Some(message) = made.recv().await {
+            messages.push(message?);
+            while messages.len() < AT_A_TIME
+                && let Ok(message) = made.try_recv()
+            {
+                messages.push(message?);
+            }
+            self.receive(&messages).await?;
+            met += u32::try_from(messages.len())?;
+            messages.clear();
+            if met - said >= PROGRESS {
+                said = met;
+                say(&format!("{met} of {} senders are known", numbers.len()));
+            }
+        }
+        ensure!(met == numbers.end - numbers.start, "only {met} senders were made");
+        Ok(())
+    }
+
+    /// Delivers messages, and reads them as they were verified.
+    async fn receive(&mut self, messages: &[Message]) -> Result<()> {
+        for message in messages {
+            self.broker.deliver(RECEIVER, message).await?;
+        }
+        for message in messages {
+            let next = soon("a message", self.heartbeats.next()).await?;
+            let received = next.context("the subscription ended")?.context("a message is refused")?;
+            if received.subject() != message.subject {
+                bail!("{} arrives before {}", received.subject(), message.subject);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that every sender was received from, and nobody refused.
+    fn knows_everybody(&self, senders: u32) -> Result<()> {
+        let stats = self.core.stats();
+        ensure!(stats.received == u64::from(senders), "{} of {senders} messages were received", stats.received);
+        ensure!(stats.rejected == 0 && self.heartbeats.missed() == 0, "the receiver counts {stats:?}");
+        Ok(())
+    }
 }

@@ -44,43 +44,41 @@ impl LeafSigner for Leaf {
 }
 
 /// A sender with the bundle of its key.
-pub(crate) struct Sender {
-    pub(crate) leaf: LeafFacts,
-    pub(crate) key: SigningKey,
-    pub(crate) made: MadeBundle,
+struct Sender {
+    leaf: LeafFacts,
+    key: SigningKey,
+    made: MadeBundle,
 }
 
 /// The clock of every receiver here.
-pub(crate) fn clock() -> Clock {
+fn clock() -> Clock {
     Clock::new(NOW, 30_000)
 }
 
 impl Sender {
-    /// The sender of that number. Its signing key is made from the number: it protects nothing.
-    pub(crate) fn new(number: u32) -> Result<Self> {
+    /// A sender with a signing key that is known, as it protects nothing.
+    fn new() -> Result<Self> {
         let leaf_key = Leaf(KeyPair::generate_for(&PKCS_ED25519)?);
-        let chain = [format!("the certificate of {number}").into_bytes()];
+        let chain = [b"a certificate".to_vec()];
         let leaf = LeafFacts {
-            principal: format!("spiffe://ransomeye.test/agent/agent-{number:06}").parse()?,
+            principal: "spiffe://ransomeye.test/agent/agent-01".parse()?,
             key: LeafKey::from_spki(&leaf_key.0.subject_public_key_info())?,
             sha256: bundle::certificate_digest(&chain[0]),
             chain_not_after_unix_ms: NOW + 86_400_000,
         };
-        let mut seed = [7; 32];
-        seed[..4].copy_from_slice(&number.to_le_bytes());
-        let key = SigningKey::from_seed(&seed.into())?;
+        let key = SigningKey::from_seed(&[7; 32].into())?;
         let lifetime = Lifetime { not_before: NOW, sign_until: NOW + 1_000, verify_until: NOW + 2_000 };
         let made = bundle::make(&key, lifetime, &chain, &leaf, &leaf_key, &clock())?;
         Ok(Self { leaf, key, made })
     }
 
     /// What a receiver keeps of the bundle.
-    pub(crate) fn verified(&self) -> Result<VerifiedBundle> {
+    fn verified(&self) -> Result<VerifiedBundle> {
         Ok(UnverifiedBundle::read(&self.made.encoded)?.verify(&self.leaf, &clock())?)
     }
 
     /// A signed envelope with this payload.
-    pub(crate) fn sign(&self, payload: v1::envelope::Payload, sequence: u64) -> Result<Vec<u8>> {
+    fn sign(&self, payload: v1::envelope::Payload, sequence: u64) -> Result<Vec<u8>> {
         let principal = &self.leaf.principal;
         let mut envelope = Envelope::new(principal.component(), payload, NOW, [7; 10]);
         envelope.subject = subject(principal);
@@ -104,7 +102,7 @@ fn custom() -> v1::Custom {
 }
 
 /// One message.
-pub(crate) fn single() -> v1::envelope::Payload {
+fn single() -> v1::envelope::Payload {
     v1::envelope::Payload::Custom(custom())
 }
 
@@ -184,7 +182,7 @@ fn ed25519() -> Result<&'static dyn SignatureVerificationAlgorithm> {
 
 /// Measures single messages and full batches, in `rounds` rounds each.
 pub(crate) fn measure(policy: &Policy, rounds: usize) -> Result<[Cost; 2]> {
-    let sender = Sender::new(1)?;
+    let sender = Sender::new()?;
     let policy = policy.clone().for_domain(sender.leaf.principal.trust_domain.clone());
     let receiver = Receiver { root: SubjectRoot::default(), policy, bundle: sender.verified()? };
     Ok([

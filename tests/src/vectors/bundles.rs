@@ -242,7 +242,7 @@ fn inner(good: &KeyStatement) -> Subject {
             ("not_before 0", "0 is not encoded", 2, number(3, 0), "ExplicitDefault"),
             ("sign_until negative", "-1 as protobuf writes it", 3, number(4, u64::MAX), "OutOfBounds"),
             ("verify_until in eight bytes", "wire type 0", 4, field(5, 1, &[1; 8]), "WrongWireType"),
-            ("nine certificates", "at most 8", 5, bytes(6, b"der").repeat(9), "OutOfBounds"),
+            ("five certificates", "at most 4", 5, bytes(6, b"der").repeat(5), "OutOfBounds"),
             ("an empty certificate", "none of them", 5, bytes(6, b""), "OutOfBounds"),
             ("a certificate as a number", "wire type 2", 5, number(6, 1), "WrongWireType"),
         ],

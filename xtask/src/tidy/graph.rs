@@ -40,7 +40,7 @@ const HOUSE: &[Room] = &[
     room("bus-tls", Layer::Edge, &["bus-proto"]),
     room("bus-client", Layer::Composition, &["bus-acl", "bus-crypto", "bus-proto", "bus-tls"]),
     room("bus-natsd", Layer::Composition, &["bus-acl", "bus-proto"]),
-    room("ransomeye_bus", Layer::Program, &["bus-acl", "bus-client", "bus-proto", "bus-tls"]),
+    room("ransomeye_bus", Layer::Program, &["bus-acl", "bus-client", "bus-crypto", "bus-proto", "bus-tls"]),
     room("bus-cli", Layer::Program, &["bus-acl", "bus-client", "bus-crypto", "bus-natsd", "bus-proto", "bus-tls"]),
     room(
         "bus-tests",

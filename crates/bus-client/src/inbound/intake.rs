@@ -13,19 +13,11 @@ use bus_proto::{Destination, Payload, Principal};
 
 use super::gate::{Gate, check_expiry};
 use super::keyring::KnownKey;
+use super::parked::Parked;
 use super::rejected::Rejected;
 use super::routes::{Route, Routes};
 use super::verified::{Head, Item, Verified};
 use crate::time::unix_ms;
-
-/// The most messages that wait for the bundles of their keys.
-const MAX_PARKED: usize = 1_024;
-
-/// The most of them that one sender has: nobody takes all places.
-const MAX_PARKED_OF_ONE: usize = 64;
-
-/// The most bytes of messages that wait for the bundles of their keys.
-const MAX_PARKED_BYTES: usize = 4 * 1024 * 1024;
 
 /// The most gaps that wait to be asked for.
 const MAX_GAPS: usize = 1_024;
@@ -65,7 +57,11 @@ pub(crate) enum Asked {
 
 /// Looks up the keys that a sender has published.
 pub(crate) trait AskForKeys {
-    fn ask(&self, sender: &Principal) -> Asked;
+    /// Looks them up, unless that was done a moment ago.
+    fn ask(&self, sender: &Principal, key_id: &KeyId) -> Asked;
+
+    /// What came of it, if that was not forgotten; else looks them up again.
+    fn answer(&self, sender: &Principal) -> Asked;
 }
 
 /// Why a message does not go on.
@@ -98,8 +94,7 @@ pub(crate) struct Intake<T> {
     keep_evidence: bool,
     routes: Routes,
     verified: VecDeque<Result<Verified<T>, Refused>>,
-    parked: VecDeque<(KeyId, Principal, Message)>,
-    parked_bytes: usize,
+    parked: Parked,
     gaps: VecDeque<Gap>,
     /// How many gaps were found, whether they were asked for or not.
     new_gaps: usize,
@@ -113,8 +108,7 @@ impl<T: Payload> Intake<T> {
             keep_evidence: false,
             routes: Routes::default(),
             verified: VecDeque::new(),
-            parked: VecDeque::new(),
-            parked_bytes: 0,
+            parked: Parked::default(),
             gaps: VecDeque::new(),
             new_gaps: 0,
         }
@@ -159,7 +153,7 @@ impl<T: Payload> Intake<T> {
         match self.examine(&message, &[]) {
             Ok(()) => {}
             Err(Stop::Rejected(rejected)) => self.refuse(&message, rejected),
-            Err(Stop::Unknown(key_id, sender)) => match keys.ask(&sender) {
+            Err(Stop::Unknown(key_id, sender)) => match keys.ask(&sender, &key_id) {
                 Asked::UnderWay => self.park(key_id, sender, message),
                 Asked::Found(found) => self.examine_again(&message, &found),
             },
@@ -168,25 +162,24 @@ impl<T: Payload> Intake<T> {
 
     /// The keys of `sender` were looked up: what waits for them goes on, or is refused.
     pub(crate) fn keys_found(&mut self, keys: &impl AskForKeys) {
-        let mut senders: Vec<Principal> = self.parked.iter().map(|(_, sender, _)| sender.clone()).collect();
-        senders.sort_unstable();
-        senders.dedup();
-        for sender in senders {
-            if let Asked::Found(found) = keys.ask(&sender) {
-                self.release(|_, parked| *parked == sender, &found);
+        for sender in self.parked.senders() {
+            if let Asked::Found(found) = keys.answer(&sender) {
+                self.release(&sender, None, &found);
             }
         }
     }
 
-    fn park(&mut self, key_id: KeyId, sender: Principal, message: Message) {
-        let bytes = self.parked_bytes.saturating_add(message.length);
-        let of_sender = self.parked.iter().filter(|(_, of, _)| *of == sender).count();
-        if of_sender >= MAX_PARKED_OF_ONE || self.parked.len() >= MAX_PARKED || bytes > MAX_PARKED_BYTES {
-            self.refuse(&message, Rejected::WaitingFull { sender });
-            return;
+    /// Nothing more comes: what waits is refused.
+    pub(crate) fn end(&mut self) {
+        for sender in self.parked.senders() {
+            self.release(&sender, None, &[]);
         }
-        self.parked_bytes = bytes;
-        self.parked.push_back((key_id, sender, message));
+    }
+
+    fn park(&mut self, key_id: KeyId, sender: Principal, message: Message) {
+        if let Some(message) = self.parked.park(key_id, &sender, message) {
+            self.refuse(&message, Rejected::WaitingFull { sender });
+        }
     }
 
     /// The key and the sender of a message, if others of both wait. Whoever names another's key keeps nobody waiting by it.
@@ -196,36 +189,30 @@ impl<T: Payload> Intake<T> {
         }
         let key_id = trailer::split(&message.payload).ok()?.key_id;
         let address = self.gate.root.parse(message.subject.as_str()).ok()?;
-        let behind =
-            |(key, sender, _): &&(KeyId, Principal, Message)| *key == key_id && sender.endpoint == address.sender;
-        self.parked.iter().find(behind).map(|(key_id, sender, _)| (*key_id, sender.clone()))
+        self.parked.waits(&address.sender, &key_id).map(|sender| (key_id, sender.clone()))
     }
 
     /// Messages of its key wait: it goes behind them, or sets them free by the bundle that it brings.
     fn take_behind_parked(&mut self, key_id: KeyId, sender: Principal, message: Message) {
         let brought = Unverified::read(&message.payload).ok().and_then(|unverified| unverified.scan().bundle());
+        let brought = brought.filter(|bundle| KeyId::of_bundle(bundle) == key_id);
+        let brought = brought.filter(|_| self.gate.ring.has_patience(&sender));
         let (ring, clock) = (&self.gate.ring, self.gate.clock(unix_ms()));
-        let verify = |bundle| {
-            ring.check_patience(&sender)?;
-            ring.verify(bundle, &sender, &clock).inspect_err(|_| ring.note_bad_bundle(&sender))
-        };
+        let verify =
+            |bundle| ring.verify(bundle, &sender, &clock).inspect_err(|why| ring.note_bad_bundle(&sender, why));
         match brought.map(verify) {
-            Some(Ok(key)) if key.key_id() == key_id => {
+            Some(Ok(key)) => {
                 let key = Arc::new(key);
-                self.release(|parked, of| *parked == key_id && *of == sender, std::slice::from_ref(&key));
+                self.release(&sender, Some(&key_id), std::slice::from_ref(&key));
                 self.examine_again(&message, &[key]);
             }
             _ => self.park(key_id, sender, message),
         }
     }
 
-    /// Goes on with what waits and is meant, in the order in which it came.
-    fn release(&mut self, meant: impl Fn(&KeyId, &Principal) -> bool, keys: &[Arc<KnownKey>]) {
-        let (go, stay) = std::mem::take(&mut self.parked).into_iter().partition(|(key, sender, _)| meant(key, sender));
-        self.parked = stay;
-        let go: VecDeque<(KeyId, Principal, Message)> = go;
-        for (_, _, message) in go {
-            self.parked_bytes = self.parked_bytes.saturating_sub(message.length);
+    /// Goes on with what waits of a sender, for this key or for any, in the order in which it came.
+    fn release(&mut self, sender: &Principal, key_id: Option<&KeyId>, keys: &[Arc<KnownKey>]) {
+        for message in self.parked.take(&sender.endpoint, key_id) {
             self.examine_again(&message, keys);
         }
     }
@@ -235,6 +222,9 @@ impl<T: Payload> Intake<T> {
         let rejected = match self.examine(message, keys) {
             Ok(()) => return,
             Err(Stop::Rejected(rejected)) => rejected,
+            Err(Stop::Unknown(_, sender)) if !self.gate.ring.has_patience(&sender) => {
+                Rejected::TooManyBadBundles { sender }
+            }
             Err(Stop::Unknown(key_id, sender)) => Rejected::UnknownKey { key_id, sender },
         };
         self.refuse(message, rejected);
@@ -246,6 +236,11 @@ impl<T: Payload> Intake<T> {
         let (size, max) = (message.payload.len(), gate.max_payload);
         if size > max {
             return Err(Rejected::TooLarge { size, max }.into());
+        }
+        // The broker does not look at reply subjects: anybody can have it publish here what he had put into a stream. What
+        // comes out of one has headers that say so, unless headers of his own hide them. Messages of the bus have none.
+        if has_headers(message) {
+            return Err(Rejected::Headers.into());
         }
         let delivered = message.subject.as_str();
         if let Some((subject, route)) = self.routes.find(delivered) {
@@ -308,10 +303,11 @@ impl Pass<'_> {
         let proven = match unverified.verify(key.bundle(), &self.gate.receiver.trust_domain, &clock) {
             Ok(proven) => proven,
             Err(error) => {
+                let why = Rejected::from(error);
                 if is_new {
-                    self.gate.ring.note_bad_bundle(&self.route.sender);
+                    self.gate.ring.note_bad_bundle(&self.route.sender, &why);
                 }
-                return Err(error.into());
+                return Err(why.into());
             }
         };
         if is_new {
@@ -373,8 +369,12 @@ impl Pass<'_> {
             return Err(Rejected::ForeignBundle.into());
         }
         let ring = &self.gate.ring;
-        ring.check_patience(sender)?;
-        let key = ring.verify(bundle, sender, &self.gate.clock(now)).inspect_err(|_| ring.note_bad_bundle(sender))?;
+        if !ring.has_patience(sender) {
+            // Others may have spoilt it in its name: what it has stored itself counts as ever.
+            return Err(Stop::Unknown(key_id, sender.clone()));
+        }
+        let key =
+            ring.verify(bundle, sender, &self.gate.clock(now)).inspect_err(|why| ring.note_bad_bundle(sender, why))?;
         Ok((Arc::new(key), true))
     }
 
@@ -419,6 +419,12 @@ impl Pass<'_> {
             verified.push_back(finish(item, fresh.and_then(|()| decode(member.payload()))));
         }
     }
+}
+
+/// Whether a message has headers, be they malformed.
+fn has_headers(message: &Message) -> bool {
+    let reply = message.reply.as_ref().map_or(0, |reply| reply.len());
+    message.headers.is_some() || message.length > message.subject.len() + reply + message.payload.len()
 }
 
 fn item(

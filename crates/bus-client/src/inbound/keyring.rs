@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bus_crypto::{Clock, KeyId, UnverifiedBundle, VerifiedBundle};
+use bus_crypto::{BundleError, Clock, KeyId, UnverifiedBundle, VerifiedBundle};
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::{Endpoint, Principal};
 use bus_tls::TlsIdentity;
@@ -29,8 +29,8 @@ const BAD_BUNDLE_PERIOD: Duration = Duration::from_secs(10);
 /// The most senders whose bad bundles are counted.
 const MAX_BAD_SENDERS: usize = 4_096;
 
-/// Certificates that were found good stay so for this long at least, in milliseconds, while a revocation list is out of
-/// date that does not concern them.
+/// What was found about certificates holds for this long at least, in milliseconds: that they are good while a revocation
+/// list is out of date that does not concern them, or that they are not.
 const STANDING_MS: i64 = 1_000;
 
 /// Somebody's key, of which a bundle and a chain of certificates were verified.
@@ -41,6 +41,16 @@ pub(crate) struct KnownKey {
     /// Under which state of our trust roots and revocation lists the chain was verified last, and until when that holds.
     generation: AtomicU64,
     good_until: AtomicI64,
+    /// Why the chain was refused last, and how long that is not looked at again.
+    refused: Mutex<Option<Box<Refused>>>,
+}
+
+/// A chain that is good no more.
+#[derive(Debug)]
+struct Refused {
+    generation: u64,
+    until: i64,
+    why: Rejected,
 }
 
 impl KnownKey {
@@ -128,18 +138,20 @@ impl KeyRing {
     }
 
     /// Whether a bundle that came with a message of `sender` may be looked at.
-    pub(super) fn check_patience(&self, sender: &Principal) -> Result<(), Rejected> {
+    pub(super) fn has_patience(&self, sender: &Principal) -> bool {
         let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        match bad.get(&sender.endpoint) {
-            Some(bad) if bad.count >= MAX_BAD_BUNDLES && bad.since.elapsed() < BAD_BUNDLE_PERIOD => {
-                Err(Rejected::TooManyBadBundles { sender: sender.clone() })
-            }
-            _ => Ok(()),
-        }
+        bad.get(&sender.endpoint)
+            .is_none_or(|bad| bad.count < MAX_BAD_BUNDLES || bad.since.elapsed() >= BAD_BUNDLE_PERIOD)
     }
 
-    /// A bundle that came with a message of `sender` was of no use.
-    pub(super) fn note_bad_bundle(&self, sender: &Principal) {
+    /// A bundle that came with a message of `sender` was of no use, for this reason.
+    pub(super) fn note_bad_bundle(&self, sender: &Principal, why: &Rejected) {
+        if matches!(why, Rejected::StaleRevocationList { .. } | Rejected::KeyTime { .. })
+            || matches!(why, Rejected::Bundle(BundleError::NotYetValid { .. }))
+        {
+            // That may be this side's own fault.
+            return;
+        }
         let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
         if bad.len() >= MAX_BAD_SENDERS {
             bad.retain(|_, bad| bad.since.elapsed() < BAD_BUNDLE_PERIOD);
@@ -170,6 +182,7 @@ impl KeyRing {
             encoded: Bytes::copy_from_slice(encoded),
             generation: AtomicU64::new(trust.generation),
             good_until: AtomicI64::new(trust.good_until_unix_ms),
+            refused: Mutex::default(),
         })
     }
 
@@ -182,8 +195,21 @@ impl KeyRing {
         {
             return Ok(());
         }
-        self.identity.verify_peer(UnverifiedBundle::read(&key.encoded)?.chain())?;
-        let good_until = trust.good_until_unix_ms.max(now_unix_ms.saturating_add(STANDING_MS));
+        let mut refused = key.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = refused.as_ref()
+            && refused.generation == trust.generation
+            && now_unix_ms < refused.until
+        {
+            return Err(refused.why.clone());
+        }
+        if let Err(error) = self.identity.verify_peer(UnverifiedBundle::read(&key.encoded)?.chain()) {
+            let (generation, until) = (trust.generation, now_unix_ms.saturating_add(STANDING_MS));
+            let why = Rejected::from(error);
+            *refused = Some(Box::new(Refused { generation, until, why: why.clone() }));
+            return Err(why);
+        }
+        let listed = trust.good_until_unix_ms;
+        let good_until = if listed >= now_unix_ms { listed } else { now_unix_ms.saturating_add(STANDING_MS) };
         key.good_until.store(good_until, Ordering::Release);
         key.generation.store(trust.generation, Ordering::Release);
         Ok(())

@@ -27,6 +27,9 @@ use crate::time::unix_ms;
 /// How long the answer to a look-up holds, also that there is nothing.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
+/// How long it holds where the key that is asked for is not among them: it may be on its way.
+const REMEMBERED_WITHOUT: Duration = Duration::from_secs(1);
+
 /// How many senders' keys are looked up at the same time.
 const MAX_UNDER_WAY: usize = 16;
 
@@ -67,8 +70,17 @@ pub(crate) struct AskFor<'a> {
 }
 
 impl AskForKeys for AskFor<'_> {
-    fn ask(&self, sender: &Principal) -> Asked {
-        self.inner.look_ups.ask(self.inner, sender, self.backlog)
+    fn ask(&self, sender: &Principal, key_id: &KeyId) -> Asked {
+        let holds = |at: Instant, keys: &[Arc<KnownKey>]| {
+            let known = keys.iter().any(|key| key.key_id() == *key_id);
+            at.elapsed() < if known { REMEMBERED } else { REMEMBERED_WITHOUT }
+        };
+        self.inner.look_ups.ask(self.inner, sender, self.backlog, holds)
+    }
+
+    fn answer(&self, sender: &Principal) -> Asked {
+        // However long ago: a slow reader would ask again and again.
+        self.inner.look_ups.ask(self.inner, sender, self.backlog, |_, _| true)
     }
 }
 
@@ -77,10 +89,17 @@ impl LookUps {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, inner: &Arc<Inner>, sender: &Principal, backlog: &Arc<Backlog>) -> Asked {
+    /// What came of a look-up, if it still `holds`. Else it is made, and `backlog` told when it ends.
+    fn ask(
+        &self,
+        inner: &Arc<Inner>,
+        sender: &Principal,
+        backlog: &Arc<Backlog>,
+        holds: impl FnOnce(Instant, &[Arc<KnownKey>]) -> bool,
+    ) -> Asked {
         let mut table = self.table();
         match table.entries.get_mut(&sender.endpoint) {
-            Some(Entry::Done { at, keys }) if at.elapsed() < REMEMBERED => return Asked::Found(keys.clone()),
+            Some(Entry::Done { at, keys }) if holds(*at, keys) => return Asked::Found(keys.clone()),
             Some(Entry::UnderWay(waiting)) => {
                 if !waiting.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(backlog))) {
                     waiting.push(Arc::downgrade(backlog));

@@ -4,6 +4,7 @@ mod gate;
 mod intake;
 mod keyring;
 mod lookup;
+mod parked;
 mod rejected;
 mod routes;
 mod verified;

@@ -19,6 +19,9 @@ pub enum Rejected {
         /// The most, in bytes.
         max: usize,
     },
+    /// It has headers, which no message of the bus has: somebody has the broker publish what is in a stream, for one.
+    #[error("the message has headers, which messages of the bus have not: somebody may have had the broker publish it")]
+    Headers,
     /// It arrived on a subject that is none of the bus.
     #[error(transparent)]
     Subject(#[from] SubjectError),
@@ -48,7 +51,8 @@ pub enum Rejected {
     Denied(Box<Denied>),
     /// Its timestamp is too far from this clock.
     #[error(
-        "the timestamp is {ahead_ms} ms ahead of this clock, at most {skew_ms} ms either way are accepted: check both clocks"
+        "the timestamp is {ahead_ms} ms ahead of this clock, at most {skew_ms} ms either way are accepted: check both \
+         clocks, and whether this subscription is read in time"
     )]
     ClockSkew {
         /// How far ahead, in milliseconds; negative when it lies in the past.
@@ -171,6 +175,7 @@ impl Rejected {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too_large",
+            Self::Headers => "headers",
             Self::Subject(_) => "subject",
             Self::Unsigned => "unsigned",
             Self::Encoding(_) => "encoding",

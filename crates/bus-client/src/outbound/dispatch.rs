@@ -23,6 +23,12 @@ async fn gather(outlet: &Outlet) {
     }
 }
 
+/// Makes an outlet ready again when nobody else sends there.
+async fn when_free(outlet: Arc<Outlet>, ready: Arc<Ready>) {
+    drop(outlet.lane.lock().await);
+    ready.add(outlet);
+}
+
 /// Sends what waits, batch after batch, the most urgent subject first. It waits for each batch to reach the socket: until
 /// then the next one gathers, and no more than one is in flight.
 pub(crate) async fn dispatch(inner: Weak<Inner>, ready: Arc<Ready>) {
@@ -30,7 +36,20 @@ pub(crate) async fn dispatch(inner: Weak<Inner>, ready: Arc<Ready>) {
         let outlet = ready.next().await;
         gather(&outlet).await;
         let Some(inner) = inner.upgrade() else { return };
-        let mut lane = outlet.lane.lock().await;
+        if let Err(error) = inner.wait_until_up().await {
+            // Nothing is kept back, to be sent when it is stale.
+            let reason = error.to_string();
+            inner.give_up(&outlet, &reason);
+            while let Some(other) = ready.take() {
+                inner.give_up(&other, &reason);
+            }
+            continue;
+        }
+        let Ok(mut lane) = outlet.lane.try_lock() else {
+            // Somebody sends there by himself, and may take his time. Others do not wait for him.
+            inner.runtime.spawn(when_free(outlet, Arc::clone(&ready)));
+            continue;
+        };
         let Some(run) = outlet.pop() else { continue };
         inner.send_waiting(&outlet, &mut lane, run).await;
         drop(lane);

@@ -119,11 +119,16 @@ fn frame_len(frame: &Frame<'_>, common: &Common) -> usize {
     text(frame.source) + text(frame.subject) + text(frame.destination) + MAX_SEQUENCE_LEN + common.len() + bundle
 }
 
-/// At most how long the envelope of a run is, without a trailer.
-pub(super) fn run_len(frame: &Frame<'_>, run: &Run) -> usize {
+/// At most how long the envelope of a run is besides its members, without a trailer.
+pub(super) fn rest_len(frame: &Frame<'_>, common: &Common) -> usize {
     // The identifier and the time of a batch's own envelope, and the tag and length of its payload.
     const OWN: usize = 38 + 11 + 12;
-    frame_len(frame, run.common()) + OWN + run.members_len()
+    frame_len(frame, common) + OWN
+}
+
+/// At most how long the envelope of a run is, without a trailer.
+pub(super) fn run_len(frame: &Frame<'_>, run: &Run) -> usize {
+    rest_len(frame, run.common()) + run.members_len()
 }
 
 /// The prefix of the envelope of a run: of its one message, or of a batch, which is made now and needs an identifier of

@@ -242,7 +242,7 @@ impl Inner {
         // A program that publishes in a loop must let its other tasks run.
         tokio::task::coop::consume_budget().await;
         let Prepared { outlet, payload, common, message, gathers: _ } = prepared;
-        let bounds = self.batch_bounds();
+        let bounds = self.batch_bounds(encode::rest_len(&self.frame(&outlet, 0, &[]), &common) + TRAILER_LEN);
         loop {
             match outlet.push(&common, &message, &payload, bounds) {
                 Pushed::First => self.ready.add(Arc::clone(&outlet)),
@@ -287,16 +287,26 @@ impl Inner {
         }
         let left = run.messages().len();
         if left > 0 {
-            let sent = async {
-                self.wait_until_up().await?;
-                self.send_run(outlet, lane, &run, None, |_| {}).await
-            };
+            let sent = self.send_run(outlet, lane, &run, None, |_| {});
             let sent = timeout(self.operation_timeout, sent).await.unwrap_or_else(|_| Err(self.not_taken()));
             if let Err(error) = sent {
                 self.shared.unsent(&outlet.subject, left, &error.to_string());
             }
         }
         outlet.settle(run, waited);
+    }
+
+    /// Reports all that waits for a subject as not sent.
+    fn give_up(&self, outlet: &Outlet, reason: &str) {
+        let runs: Vec<Run> = std::iter::from_fn(|| outlet.pop()).collect();
+        let messages = runs.iter().map(|run| run.messages().len()).sum();
+        if messages > 0 {
+            self.shared.unsent(&outlet.subject, messages, reason);
+        }
+        for run in runs {
+            let count = run.messages().len();
+            outlet.settle(run, count);
+        }
     }
 
     /// Signs a run as one envelope, and hands it to the connection.

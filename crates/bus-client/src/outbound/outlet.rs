@@ -230,7 +230,8 @@ impl Ready {
         }
     }
 
-    fn take(&self) -> Option<Arc<Outlet>> {
+    /// As [`Ready::next`], of those that are ready now.
+    pub(crate) fn take(&self) -> Option<Arc<Outlet>> {
         let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         let most = outlets.iter().map(|outlet| outlet.urgency()).max()?;
         let place = outlets.iter().position(|outlet| outlet.urgency() == most)?;

@@ -23,8 +23,9 @@ use crate::scan::{MAX_BUNDLE_LEN, Place, Reader, Refusal};
 /// The longest time that a key signs for, in milliseconds: 24 hours.
 pub const MAX_SIGNING_MS: i64 = 86_400_000;
 
-/// The most certificates of a chain.
-pub const MAX_CHAIN: usize = 8;
+/// The most certificates of a chain: whoever holds a certificate can present others beside it, and looking for a path through
+/// them costs the more the more they are.
+pub const MAX_CHAIN: usize = 4;
 
 /// The roles of what stands between components, which vouches for no message.
 pub const RESERVED_ROLES: [&str; 2] = ["broker", "relay"];
@@ -174,7 +175,7 @@ impl<'a> UnverifiedBundle<'a> {
         &self.principal
     }
 
-    /// The certificate chain in DER, as yet unread: 1 to 8, and according to the sender the certificate itself first, then its
+    /// The certificate chain in DER, as yet unread: 1 to 4, and according to the sender the certificate itself first, then its
     /// intermediates in order. Only that the first is the one that the caller validated is checked here.
     #[must_use]
     pub fn chain(&self) -> &[&'a [u8]] {
@@ -346,7 +347,7 @@ impl<'a> Inner<'a> {
                 6 => {
                     let certificate = field.element("chain")?;
                     if certificate.is_empty() || chain.len() == MAX_CHAIN {
-                        let rule = "it must be 1 to 8 certificates, none of them empty";
+                        let rule = "it must be 1 to 4 certificates, none of them empty";
                         return Err(Refusal::OutOfBounds { field: "chain", rule });
                     }
                     chain.push(certificate);

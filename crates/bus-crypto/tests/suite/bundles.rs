@@ -245,9 +245,9 @@ fn a_bundle_in_another_encoding_is_refused() {
     refused(&swapped, Place::Bundle, Refusal::OutOfOrder { number: 1, after: 4 });
     refused(&[good, &[0x2a, 0][..]].concat(), Place::Bundle, Refusal::UnknownField { number: 5 });
     refused(&vec![0; 16_385], Place::Bundle, Refusal::TooLong { len: 16_385, max: 16_384 });
-    let nine = forge(&agent, |it| it.chain = vec![b"a".to_vec().into(); 9]);
-    let rule = "it must be 1 to 8 certificates, none of them empty";
-    refused(&nine, Place::Statement, Refusal::OutOfBounds { field: "chain", rule });
+    let five = forge(&agent, |it| it.chain = vec![b"a".to_vec().into(); 5]);
+    let rule = "it must be 1 to 4 certificates, none of them empty";
+    refused(&five, Place::Statement, Refusal::OutOfBounds { field: "chain", rule });
     refused(&forge(&agent, |it| it.chain.clear()), Place::Statement, Refusal::Missing { field: "chain" });
     let short = forge(&agent, |it| it.public_key = vec![1; 31].into());
     refused(&short, Place::Statement, Refusal::OutOfBounds { field: "public_key", rule: "it must be 32 bytes" });

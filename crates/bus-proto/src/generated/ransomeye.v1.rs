@@ -608,7 +608,7 @@ pub struct KeyStatement {
     /// after the earliest end of a certificate of the chain. Mandatory.
     #[prost(int64, tag = "5")]
     pub verify_until: i64,
-    /// The certificate and its intermediates in DER, the certificate itself first, without the root: 1 to 8. Mandatory.
+    /// The certificate and its intermediates in DER, the certificate itself first, without the root: 1 to 4. Mandatory.
     #[prost(bytes = "bytes", repeated, tag = "6")]
     pub chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }

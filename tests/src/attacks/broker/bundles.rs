@@ -32,7 +32,8 @@ use crate::attacks::{Evidence, Trial};
 const LOOK_UP: &str = "$JS.API.DIRECT.GET.";
 
 fn is_look_up(message: &Message) -> bool {
-    message.subject.starts_with(LOOK_UP)
+    // A client also asks for its own latest bundle, to learn the broker's time.
+    message.subject.starts_with(LOOK_UP) && message.payload.windows(12).any(|window| window == b"next_by_subj")
 }
 
 /// What the server would answer to a look-up if it had these bundles.
@@ -140,7 +141,7 @@ pub(super) async fn ignores_look_ups() -> Result<Trial> {
 
 /// More messages under unknown keys than may wait for a look-up. They keep nobody else waiting.
 pub(super) async fn floods_with_unknown_keys() -> Result<Trial> {
-    const MESSAGES: u32 = 2_000;
+    const MESSAGES: u32 = 6_000;
     // No look-up ends before the attack does.
     let mut stage = Stage::set_with(|options| options.operation_timeout(2 * PATIENCE)).await?;
     stage.honest_messages_arrive().await?;
@@ -177,7 +178,7 @@ pub(super) async fn floods_with_unknown_keys() -> Result<Trial> {
 /// A component that the core has asked knows where the core awaits answers, and has the server say there that it has no
 /// keys of another component. The core, whose look-up takes a while, must not believe it.
 pub(super) async fn reflected_answers() -> Result<Trial> {
-    const GUESSES: usize = 64;
+    const GUESSES: usize = 16;
     let mut stage = Stage::set_with_keys_stream().await?;
     let attacker = Attacker::agent(&stage.deployment, "agent-01").await?;
     let awaits = asked_by_the_core(&stage, &attacker).await?;
