@@ -92,12 +92,10 @@ impl Backlog {
             queue.bytes = bytes;
             queue.messages.push_back(message);
         }
-        drop(queue);
-        self.reader.wake();
         dropped
     }
 
-    /// Takes in what fits, and reports if that is not all.
+    /// Takes in what fits, and reports if that is not all. The reader is not woken: it may be the reader that does this.
     fn take_in(&self, messages: Vec<Message>, shared: &Weak<Shared>) {
         if self.push(messages) > 0
             && let Some(shared) = shared.upgrade()
@@ -255,6 +253,7 @@ async fn forward(subscriber: Subscriber, backlog: Arc<Backlog>, shared: Weak<Sha
     let mut moved = 0_usize;
     while let Some(messages) = chunks.next().await {
         backlog.0.take_in(messages, &shared);
+        backlog.0.reader.wake();
         moved = moved.wrapping_add(1);
         if moved.is_multiple_of(CHUNKS_AT_ONCE) {
             tokio::task::yield_now().await;
