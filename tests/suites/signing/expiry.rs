@@ -67,7 +67,7 @@ async fn what_has_expired_already_is_an_error_of_the_call() {
     let late = short_lived(&agent, 1, LIFE);
     stand_still();
     let published = agent.publish(late).await;
-    assert!(matches!(published, Err(bus_client::PublishError::Invalid(_))), "{published:?}");
+    assert!(matches!(published, Err(PublishError::Invalid(_))), "{published:?}");
 }
 
 #[tokio::test]
