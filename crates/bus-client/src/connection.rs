@@ -345,7 +345,7 @@ impl Inner {
 
     /// Whether the broker answered within the operation timeout.
     pub(crate) async fn round_trip(&self) -> bool {
-        let mut awaited = self.no_responders.expect();
+        let Some(mut awaited) = self.no_responders.expect() else { return false };
         timeout(self.operation_timeout, async {
             let sent =
                 self.nats.publish_with_reply(self.probe_subject(), awaited.reply().to_owned(), Bytes::new()).await;

@@ -268,6 +268,9 @@ pub enum KeysError {
         /// What the server said.
         reason: String,
     },
+    /// The system gives no randomness.
+    #[error("the operating system gives no random bytes")]
+    Randomness,
     /// The broker did not answer in time, or does not permit it.
     #[error("the broker gave no answer about the keys stream for {timeout_ms} ms")]
     TimedOut {

@@ -80,24 +80,25 @@ impl NoResponders {
         Self { prefix, next: AtomicU64::new(0), waiting, _reader: AbortOnDrop(reader) }
     }
 
-    /// Prepares to learn that nobody responds.
-    pub(crate) fn expect(&self) -> Awaited {
+    /// Prepares to learn that nobody responds; `None` when the system gives no randomness.
+    pub(crate) fn expect(&self) -> Option<Awaited> {
         let (sender, answer) = oneshot::channel();
-        Awaited { question: self.wait(Waiter::NoResponders(sender)), answer }
+        Some(Awaited { question: self.wait(Waiter::NoResponders(sender))?, answer })
     }
 
-    /// Prepares for the answers of a service of the broker's own. What they say is untrusted.
-    pub(crate) fn listen(&self) -> Answers {
+    /// Prepares for the answers of a service of the broker's own, which are untrusted; `None` as [`NoResponders::expect`].
+    pub(crate) fn listen(&self) -> Option<Answers> {
         let (sender, answers) = mpsc::channel(MAX_ANSWERS);
-        Answers { question: self.wait(Waiter::Answers(sender)), answers }
+        Some(Answers { question: self.wait(Waiter::Answers(sender))?, answers })
     }
 
-    fn wait(&self, waiter: Waiter) -> Question {
-        // The prefix is known to whoever was asked before, and can have the server publish there. Nobody can guess this.
-        let secret = random::<8>().map_or_else(String::new, |secret| hex(&secret));
+    /// `None` when the system gives no randomness: then somebody could guess where an answer is awaited.
+    fn wait(&self, waiter: Waiter) -> Option<Question> {
+        // The prefix is known to whoever was asked before, and can have the server publish there.
+        let secret = hex(&random::<8>()?);
         let token = format!("{}-{secret}", self.next.fetch_add(1, Ordering::Relaxed));
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), waiter);
-        Question { reply: format!("{}.{token}", self.prefix), token, waiting: Arc::clone(&self.waiting) }
+        Some(Question { reply: format!("{}.{token}", self.prefix), token, waiting: Arc::clone(&self.waiting) })
     }
 }
 

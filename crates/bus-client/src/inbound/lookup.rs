@@ -215,7 +215,7 @@ impl Inner {
         let timed_out = || KeysError::TimedOut { timeout_ms: limit.as_millis() };
         let request = format!(r#"{{"batch":{MAX_BUNDLES},"next_by_subj":"{}","seq":1}}"#, root.keys(component));
         let read = async {
-            let mut answers = self.no_responders.listen();
+            let mut answers = self.no_responders.listen().ok_or(KeysError::Randomness)?;
             let sent = self.nats.publish_with_reply(root.keys_lookup(), answers.reply(), request.into()).await;
             sent.map_err(|_| timed_out())?;
             let mut bundles = Vec::new();
@@ -260,7 +260,7 @@ impl Inner {
     async fn ask_broker(&self, subject: String, question: Bytes) -> Result<async_nats::Message, KeysError> {
         let limit = self.operation_timeout;
         let timed_out = || KeysError::TimedOut { timeout_ms: limit.as_millis() };
-        let mut answers = self.no_responders.listen();
+        let mut answers = self.no_responders.listen().ok_or(KeysError::Randomness)?;
         let ask = async {
             self.nats.publish_with_reply(subject, answers.reply(), question).await.map_err(|_| timed_out())?;
             answers.next().await.ok_or_else(timed_out)
