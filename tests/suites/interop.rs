@@ -8,9 +8,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions};
+use bus_client::leaf_facts;
 use bus_crypto::bundle::{self, Scheme};
 use bus_crypto::zeroize::Zeroizing;
-use bus_crypto::{Clock, LeafFacts, LeafKey, LeafSigner, Lifetime, MadeBundle, SigningKey, envelope};
+use bus_crypto::{Clock, LeafSigner, Lifetime, MadeBundle, SigningKey, envelope};
 use bus_proto::prost::Message as _;
 use bus_proto::v1::envelope::Payload;
 use bus_proto::v1::{Batch, BatchMember, Envelope, Heartbeat, TelemetryEvent, batch_member};
@@ -124,12 +125,7 @@ impl Sender {
             ConnectOptions::new().tls_client_config((*identity.client_config()).clone()).require_tls(true).tls_first();
         let nats = options.connect(deployment.server.url()).await.unwrap();
         let own = identity.credentials();
-        let leaf = LeafFacts {
-            principal: own.leaf().principal().clone(),
-            key: LeafKey::from_spki(own.leaf().spki()).unwrap(),
-            sha256: *own.leaf().sha256(),
-            chain_not_after_unix_ms: own.leaf().chain_not_after_unix_ms(),
-        };
+        let leaf = leaf_facts(own.leaf()).unwrap();
         let chain: Vec<Vec<u8>> = own.chain().iter().map(|der| der.to_vec()).collect();
         // The key proves something to this test alone.
         let key = SigningKey::from_seed(&Zeroizing::new([0x71; 32])).unwrap();

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bus_client::Evidence;
-use bus_crypto::KeyId;
-use bus_crypto::bundle::certificate_digest as sha256;
+use bus_crypto::{KeyId, sha256};
 use bus_proto::prost::bytes::Bytes;
 
 use crate::exit::Failure;

@@ -1,28 +1,10 @@
 //! Payloads, for people and as JSON.
 
-use bus_crypto::{PayloadKind, PayloadView};
-use bus_proto::prost::{DecodeError, Message as _};
+use bus_proto::AnyPayload;
 use bus_proto::v1::{CommandStatus, CommandType, ErrorCode, Severity};
-use bus_proto::{AnyPayload, v1};
 use serde_json::{Value, json};
 
 use crate::escape::plain;
-
-/// Decodes a payload that was scanned.
-pub(crate) fn decode(payload: &PayloadView<'_>) -> Result<AnyPayload, DecodeError> {
-    let bytes = payload.bytes();
-    match payload.kind() {
-        PayloadKind::Telemetry => v1::TelemetryEvent::decode(bytes).map(AnyPayload::Telemetry),
-        PayloadKind::Alert => v1::AlertEvent::decode(bytes).map(AnyPayload::Alert),
-        PayloadKind::Command => v1::CommandRequest::decode(bytes).map(AnyPayload::Command),
-        PayloadKind::Heartbeat => v1::Heartbeat::decode(bytes).map(AnyPayload::Heartbeat),
-        PayloadKind::CommandResult => v1::CommandResult::decode(bytes).map(AnyPayload::CommandResult),
-        PayloadKind::Error => v1::Error::decode(bytes).map(AnyPayload::Error),
-        PayloadKind::Custom => v1::Custom::decode(bytes).map(AnyPayload::Custom),
-        PayloadKind::Sealed => v1::Sealed::decode(bytes).map(AnyPayload::Sealed),
-        _ => v1::Batch::decode(bytes).map(AnyPayload::Batch),
-    }
-}
 
 /// The payload as JSON, under the field names of the protobuf schema.
 pub(crate) fn to_json(payload: &AnyPayload) -> Value {

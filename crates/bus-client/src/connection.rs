@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bus_crypto::KeyId;
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::subject::reply_prefix;
 use bus_proto::{Principal, SubjectRoot};
@@ -15,15 +14,16 @@ use tokio::time::timeout;
 
 use crate::backlog::Bounds;
 use crate::dial::{address, connect_error, connect_options};
-use crate::error::{ConnectError, DrainError, KeysError, PublishError};
+use crate::error::{ConnectError, DrainError, PublishError};
 use crate::handler::ServerControl;
 use crate::inbound::{Gate, KeyRing, LookUps};
 use crate::options::BusOptions;
 use crate::outbound::{BatchBounds, Outlets, Ready, dispatch};
-use crate::probe::{AbortOnDrop, NoResponders};
+use crate::probe::{AbortOnDrop, Replies};
 use crate::request::Requests;
+use crate::rotation::keep_bundle_stored;
 use crate::shared::Shared;
-use crate::signer::{KeyError, Rotation, Session, Signer};
+use crate::signer::Signer;
 use crate::status::{BusEvent, CloseReason, Stats, Status};
 use crate::time::millis;
 use crate::verdict::Moment;
@@ -34,9 +34,6 @@ const BUNDLE_FRAMING: usize = 5;
 /// What receivers take at least, unless they were told otherwise, in bytes. A sender that may send larger messages does not
 /// make larger batches of small ones.
 pub(crate) const COMMON_MAX_PAYLOAD: usize = 256 * 1024;
-
-/// How often the key bundle is stored anew.
-const STORE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A connection to the bus, as one component. Cheap to clone; all clones share the connection.
 ///
@@ -68,10 +65,10 @@ pub(crate) struct Inner {
     pub(crate) gate: Arc<Gate>,
     pub(crate) outlets: Outlets,
     pub(crate) requests: Requests,
-    pub(crate) no_responders: NoResponders,
+    pub(crate) replies: Replies,
     pub(crate) identity: TlsIdentity,
     pub(crate) signer: Arc<Signer>,
-    store_bundles: bool,
+    pub(crate) store_bundles: bool,
     pub(crate) look_ups: LookUps,
     pub(crate) ready: Arc<Ready>,
     pub(crate) max_batch: usize,
@@ -157,7 +154,7 @@ impl BusClient {
             gate: Arc::new(gate),
             outlets: Outlets::default(),
             requests: Requests::default(),
-            no_responders: NoResponders::new(prefix, replies),
+            replies: Replies::new(prefix, replies),
             identity: options.identity,
             signer: Arc::clone(&signer),
             store_bundles: options.store_bundles,
@@ -283,24 +280,6 @@ impl BusClient {
         self.inner.refresh_identity().await
     }
 
-    /// Signs with a new key from now on. The client does so by itself when the key is old enough, and when its certificate
-    /// was rotated; this is for a program that was told. No message is lost by it: what was signed before stays good.
-    ///
-    /// # Errors
-    ///
-    /// When no key can be made; the former one stays in use.
-    pub async fn rotate_signing_key(&self) -> Result<KeyId, KeyError> {
-        let rotation = self.inner.signer.rotate()?;
-        self.inner.announce(&rotation).await;
-        Ok(rotation.next.key_id)
-    }
-
-    /// The key that this client signs with now.
-    #[must_use]
-    pub fn signing_key(&self) -> KeyId {
-        self.inner.signer.current().key_id
-    }
-
     /// How many messages were refused since the client was made, by the reason ([`Rejected::reason`]).
     ///
     /// [`Rejected::reason`]: crate::Rejected::reason
@@ -345,7 +324,7 @@ impl Inner {
 
     /// Whether the broker answered within the operation timeout.
     pub(crate) async fn round_trip(&self) -> bool {
-        let Some(mut awaited) = self.no_responders.expect() else { return false };
+        let Some(mut awaited) = self.replies.expect() else { return false };
         timeout(self.operation_timeout, async {
             let sent =
                 self.nats.publish_with_reply(self.probe_subject(), awaited.reply().to_owned(), Bytes::new()).await;
@@ -416,71 +395,6 @@ impl Inner {
             let _ = timeout(self.operation_timeout, self.nats.force_reconnect()).await;
         }
         refreshed
-    }
-}
-
-impl Inner {
-    /// Replaces the signing key if it is time.
-    async fn renew_signing_key(&self) {
-        match self.signer.renew() {
-            Ok(None) => {}
-            Ok(Some(rotation)) => self.announce(&rotation).await,
-            Err(error) => {
-                tracing::warn!(target: "bus::security", principal = %self.shared.principal, %error, "no new signing key");
-                self.shared.emit(BusEvent::SigningKeyFailed { reason: error.to_string() });
-            }
-        }
-    }
-
-    /// Tells of a new key, and leaves its bundle in the keys stream.
-    async fn announce(&self, rotation: &Rotation) {
-        let (former, key_id) = (rotation.former, rotation.next.key_id);
-        tracing::info!(target: "bus::security", principal = %self.shared.principal, %former, %key_id, "signing key rotated");
-        self.shared.emit(BusEvent::SigningKeyRotated { former, key_id });
-        if self.store_bundles && self.shared.is_connected() {
-            self.keep_stored(&rotation.next).await;
-        }
-    }
-
-    /// Leaves a bundle in the keys stream, and compares this clock with the broker's.
-    async fn keep_stored(&self, session: &Session) {
-        match self.store_bundle(session.bundle.clone()).await {
-            Ok(()) => self.compare_clocks().await,
-            Err(KeysError::NoStream) => {
-                tracing::debug!("this bus has no keys stream: bundles travel with messages alone");
-            }
-            Err(error) => tracing::warn!(%error, "the key bundle was not stored in the keys stream"),
-        }
-    }
-
-    async fn compare_clocks(&self) {
-        let Some(ahead_ms) = self.ahead_of_broker().await else { return };
-        if ahead_ms.saturating_abs() > self.gate.skew_ms {
-            let skew_ms = self.gate.skew_ms;
-            tracing::warn!(
-                target: "bus::security",
-                principal = %self.shared.principal, ahead_ms, skew_ms,
-                "this clock differs from the broker's by more than receivers accept: they refuse what is sent"
-            );
-            self.shared.emit(BusEvent::ClockDiffers { ahead_ms });
-        }
-    }
-}
-
-/// Stores the bundle in the keys stream when the first message is signed, and again from time to time: it could be pushed
-/// out.
-async fn keep_bundle_stored(inner: Weak<Inner>, signer: Arc<Signer>) {
-    signer.signs().await;
-    loop {
-        let Some(strong) = inner.upgrade() else { return };
-        if !strong.store_bundles || strong.shared.closed().is_some() {
-            return;
-        }
-        if strong.is_up().await {
-            strong.keep_stored(&strong.signer.current()).await;
-        }
-        drop(strong);
-        tokio::time::sleep(STORE_INTERVAL).await;
     }
 }
 

@@ -32,7 +32,7 @@
 //! # Layout
 //!
 //! `connection` owns the NATS connection and its background tasks, `dial` makes it, and `shared` is what its callbacks
-//! know. `signer` makes our own keys. `outbound` is the way out, `inbound` the way in, with a `backlog` before each reader. `probe` makes round trips
+//! know. `signer` makes our own keys, and `rotation` replaces them. `outbound` is the way out, `inbound` the way in, with a `backlog` before each reader. `probe` makes round trips
 //! with the broker, and `verdict` turns its asynchronous refusals into the error of the call that caused them.
 //! `provision` makes the stream that keeps everyone's keys.
 #![forbid(unsafe_code)]
@@ -48,6 +48,7 @@ mod outbound;
 mod probe;
 mod provision;
 mod request;
+mod rotation;
 mod shared;
 mod signer;
 mod status;
@@ -61,7 +62,7 @@ pub use handler::{CommandHandler, CommandServer};
 pub use inbound::{Evidence, Gap, PublishedKey, PublishedKeys, Rejected, Verified};
 pub use options::BusOptions;
 pub use provision::Provisioned;
-pub use signer::KeyError;
+pub use signer::{KeyError, leaf_facts};
 pub use status::{BusEvent, CloseReason, Stats, Status};
 pub use subscription::Subscription;
 

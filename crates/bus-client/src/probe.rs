@@ -40,7 +40,7 @@ impl Drop for AbortOnDrop {
 
 /// The private subjects on which the broker says "no responders", and answers what its own services are asked.
 #[derive(Debug)]
-pub(crate) struct NoResponders {
+pub(crate) struct Replies {
     prefix: String,
     next: AtomicU64,
     waiting: Arc<Waiting>,
@@ -54,7 +54,7 @@ pub(crate) struct Awaited {
     answer: oneshot::Receiver<()>,
 }
 
-impl NoResponders {
+impl Replies {
     /// Reads `subscriber`, which is subscribed to `<prefix>.*`.
     pub(crate) fn new(prefix: String, mut subscriber: Subscriber) -> Self {
         let waiting = Arc::<Waiting>::default();
@@ -86,7 +86,7 @@ impl NoResponders {
         Some(Awaited { question: self.wait(Waiter::NoResponders(sender))?, answer })
     }
 
-    /// Prepares for the answers of a service of the broker's own, which are untrusted; `None` as [`NoResponders::expect`].
+    /// Prepares for the answers of a service of the broker's own, which are untrusted; `None` as [`Replies::expect`].
     pub(crate) fn listen(&self) -> Option<Answers> {
         let (sender, answers) = mpsc::channel(MAX_ANSWERS);
         Some(Answers { question: self.wait(Waiter::Answers(sender))?, answers })

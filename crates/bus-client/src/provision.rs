@@ -2,19 +2,16 @@
 //!
 //! JetStream's interface is JSON over requests. Three of them are needed, so they are written here by hand.
 
+use bus_crypto::MAX_BUNDLE_LEN;
 use bus_proto::SubjectRoot;
 use bus_proto::prost::bytes::Bytes;
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
 
 use crate::connection::{BusClient, Inner};
-use crate::error::ProvisionError;
+use crate::error::{KeysError, ProvisionError, PublishError};
 
 /// How many bundles of one component the stream keeps; the next one drops the oldest.
-const BUNDLES_KEPT: u32 = 8;
-
-/// The largest bundle that it takes, in bytes.
-const MAX_BUNDLE: u32 = 16 * 1024;
+pub(crate) const BUNDLES_KEPT: usize = 8;
 
 /// The most that it keeps in all, in bytes: the most of 2,048 components, and bundles as they are of very many more.
 const MAX_BYTES: u32 = 256 * 1024 * 1024;
@@ -98,15 +95,13 @@ impl Inner {
         let stream = self.gate.root.keys_stream();
         let body = config.map_or_else(Bytes::new, |config| Bytes::from(json!(config).to_string()));
         let mut answer = self.jetstream(&format!("$JS.API.STREAM.{operation}.{stream}"), body).await?;
-        let Some(error) = answer.get("error") else {
+        let Some((code, reason)) = refusal(&answer) else {
             return match answer.get_mut("config").map(Value::take) {
                 Some(Value::Object(config)) => Ok(Some(config)),
                 _ => Err(self.no_answer(operation)),
             };
         };
-        let reason = error.get("description").and_then(Value::as_str).unwrap_or("no reason given");
-        let reason = reason.chars().take(200).flat_map(char::escape_default).collect();
-        match error.get("err_code").and_then(Value::as_u64).unwrap_or_default() {
+        match code {
             NO_SUCH_STREAM if operation == "INFO" => Ok(None),
             NO_JETSTREAM_FOR_ACCOUNT => Err(ProvisionError::NoJetStream),
             INVALID_CONFIGURATION if operation == "UPDATE" => Err(ProvisionError::Unchangeable { stream, reason }),
@@ -116,10 +111,9 @@ impl Inner {
 
     /// One request, answered, denied or given up within the operation timeout.
     async fn jetstream(&self, subject: &str, body: Bytes) -> Result<Value, ProvisionError> {
-        let timed_out = || ProvisionError::TimedOut { timeout_ms: self.operation_timeout.as_millis() };
         let moment = self.shared.verdicts.now();
         let answered = tokio::select! {
-            answered = timeout(self.operation_timeout, self.nats.request(subject.to_owned(), body)) => answered,
+            answered = self.ask_broker(subject.to_owned(), body) => answered,
             () = self.shared.verdicts.publish_denial(subject, moment) => {
                 return Err(ProvisionError::NotPermitted {
                     principal: self.shared.principal.clone(),
@@ -127,12 +121,11 @@ impl Inner {
                 });
             }
         };
-        match answered.map_err(|_| timed_out())? {
+        match answered {
             Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| self.no_answer(subject)),
-            Err(error) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
-                Err(ProvisionError::NoJetStream)
-            }
-            Err(_) => Err(timed_out()),
+            Err(KeysError::NoStream) => Err(ProvisionError::NoJetStream),
+            Err(KeysError::Randomness) => Err(PublishError::Randomness.into()),
+            Err(_) => Err(ProvisionError::TimedOut { timeout_ms: self.operation_timeout.as_millis() }),
         }
     }
 
@@ -143,6 +136,14 @@ impl Inner {
             code: 0,
         }
     }
+}
+
+/// The number and the words of a refusal, if an answer of JetStream is one.
+pub(crate) fn refusal(answer: &Value) -> Option<(u64, String)> {
+    let error = answer.get("error")?;
+    let reason = error.get("description").and_then(Value::as_str).unwrap_or("no reason given");
+    let reason = reason.chars().take(200).flat_map(char::escape_default).collect();
+    Some((error.get("err_code").and_then(Value::as_u64).unwrap_or_default(), reason))
 }
 
 /// The keys stream as it has to be.
@@ -157,7 +158,7 @@ fn keys_stream(root: &SubjectRoot) -> Map<String, Value> {
         "num_replicas": 1,
         "compression": "none",
         "max_msgs_per_subject": BUNDLES_KEPT,
-        "max_msg_size": MAX_BUNDLE,
+        "max_msg_size": MAX_BUNDLE_LEN,
         "max_bytes": MAX_BYTES,
         "max_age": MAX_AGE,
         "max_msgs": -1,

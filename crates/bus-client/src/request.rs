@@ -113,7 +113,7 @@ impl Inner {
         self.wait_until_up().await?;
         self.listen_for_answers::<R>().await?;
         let (subject, moment) = (prepared.subject().to_owned(), self.shared.verdicts.now());
-        let mut nobody = self.no_responders.expect().ok_or(PublishError::Randomness)?;
+        let mut nobody = self.replies.expect().ok_or(PublishError::Randomness)?;
         let (sender, answer) = oneshot::channel();
         let waiter = Waiter { asked: to.clone(), answer: sender };
         let mut forget = Forget(&self.requests, None);

@@ -209,8 +209,12 @@ impl Session {
     }
 }
 
-/// What `bus-crypto` is told about a certificate that `bus-tls` has verified.
-pub(crate) fn leaf_facts(leaf: &bus_tls::VerifiedLeaf) -> Result<LeafFacts, BundleError> {
+/// What `bus-crypto` is told about a certificate that `bus-tls` has verified, to verify a key bundle under it.
+///
+/// # Errors
+///
+/// When the certificate's key is of a kind that signs no bundles.
+pub fn leaf_facts(leaf: &bus_tls::VerifiedLeaf) -> Result<LeafFacts, BundleError> {
     Ok(LeafFacts {
         principal: leaf.principal().clone(),
         key: LeafKey::from_spki(leaf.spki())?,

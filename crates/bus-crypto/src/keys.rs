@@ -280,7 +280,8 @@ fn is_canonical(point: &[u8; KEY_LEN]) -> bool {
 }
 
 /// SHA-256 (FIPS 180-4).
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, bytes);
     let mut output = [0; 32];
     output.copy_from_slice(digest.as_ref());

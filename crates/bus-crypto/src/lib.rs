@@ -84,7 +84,7 @@ pub use bundle::{
 };
 pub use clock::Clock;
 pub use envelope::{EnvelopeError, SignedMessage, Unverified, VerifiedPrefix};
-pub use keys::{KeyError, KeyId, SignatureError, SigningFailed, SigningKey, VerifyingKey};
+pub use keys::{KeyError, KeyId, SignatureError, SigningFailed, SigningKey, VerifyingKey, sha256};
 pub use replay::{Gap, ReplayError, ReplayGuard};
 pub use scan::{
     MAX_BUNDLE_LEN, MAX_MEMBERS, MAX_PREFIX_LEN, Member, PayloadKind, PayloadView, Place, Refusal, Scan, ScanError,

@@ -158,10 +158,19 @@ pub fn check_payload(payload: &AnyPayload) -> Result<(), EnvelopeError> {
             bound(known(error.code, v1::ErrorCode::is_valid), "code", "a known error code")?;
             bound(within(&error.message, 0, MAX_TEXT_LEN), "message", "at most 4,096 bytes")
         }
-        Variant::Custom(custom) => bound(within(&custom.type_name, 1, 255), "type_name", "1 to 255 bytes"),
+        Variant::Custom(custom) => check_type_name(&custom.type_name),
         Variant::Sealed(_) => Err(PayloadError::UnsupportedForm { form: "sealed" }.into()),
         Variant::Batch(_) => Err(PayloadError::UnsupportedForm { form: "batch" }.into()),
     }
+}
+
+/// Checks the length of the protobuf name of a custom payload's type.
+///
+/// # Errors
+///
+/// When it is out of its bounds.
+pub fn check_type_name(type_name: &str) -> Result<(), EnvelopeError> {
+    bound(within(type_name, 1, 255), "type_name", "1 to 255 bytes")
 }
 
 /// Whether an enumeration's value is one of this version's, and not its "unspecified".

@@ -1,6 +1,6 @@
 //! Key bundles.
 
-use bus_crypto::bundle::{MAX_SIGNING_MS, RESERVED_ROLES, certificate_digest};
+use bus_crypto::bundle::{MAX_SIGNING_MS, certificate_digest};
 use bus_crypto::{BundleError, LeafKey, LeafSigner, Scheme, UnverifiedBundle};
 use bus_proto::Principal;
 use bus_proto::prost::Message;
@@ -70,7 +70,7 @@ fn is_true(encoded: &[u8]) -> bool {
     let canonical = statement.encode_to_vec() == encoded || has_only_free_fields_besides(encoded, &statement);
     let principal = statement.principal.parse::<Principal>();
     canonical
-        && principal.is_ok_and(|it| it == *sender.principal() && !RESERVED_ROLES.contains(&it.role().as_str()))
+        && principal.is_ok_and(|it| it == *sender.principal() && !it.role().is_reserved())
         && statement.public_key == sender.key.public_key().unwrap()[..]
         && not_before > 0
         && not_before <= NOW + SKEW

@@ -5,9 +5,10 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use bus_client::leaf_facts;
 use bus_crypto::{
-    BundleError, Clock, EnvelopeError, LeafFacts, LeafKey, Place, ReplayError, ReplayGuard, Scan, ScanError,
-    UnverifiedBundle, VerifiedBundle, envelope, scan, trailer,
+    BundleError, Clock, EnvelopeError, Place, ReplayError, ReplayGuard, Scan, ScanError, UnverifiedBundle,
+    VerifiedBundle, envelope, scan, trailer,
 };
 use bus_proto::TrustDomain;
 use bus_tls::{OfflineTrust, TlsError, VerifiedLeaf};
@@ -238,12 +239,7 @@ impl ChainJudge {
     fn verify<T>(&self, encoded: &[u8], time: &Time) -> Result<VerifiedBundle, Outcome<T>> {
         let unverified = UnverifiedBundle::read(encoded).map_err(|error| of_bundle(&error))?;
         let leaf = self.validate(unverified.chain(), now(time).unwrap_or(NOW))?;
-        let facts = LeafFacts {
-            principal: leaf.principal().clone(),
-            key: LeafKey::from_spki(leaf.spki()).map_err(|error| of_bundle(&error))?,
-            sha256: *leaf.sha256(),
-            chain_not_after_unix_ms: leaf.chain_not_after_unix_ms(),
-        };
+        let facts = leaf_facts(&leaf).map_err(|error| of_bundle(&error))?;
         unverified.verify(&facts, &clock(time)).map_err(|error| of_bundle(&error))
     }
 

@@ -1,7 +1,7 @@
 //! What is kept of a message proves it to others, and what is printed of a client betrays nothing.
 
-use bus_client::Evidence;
-use bus_crypto::{Clock, LeafFacts, LeafKey, Unverified, UnverifiedBundle};
+use bus_client::{Evidence, leaf_facts};
+use bus_crypto::{Clock, Unverified, UnverifiedBundle};
 use bus_proto::TrustDomain;
 use bus_tests::deployment::{TRUST_DOMAIN, principal};
 use bus_tls::OfflineTrust;
@@ -20,12 +20,7 @@ fn prove(
     let trust = OfflineTrust::load(&deployment.authority.ca_path(), None, at_unix_ms).map_err(|error| text(&error))?;
     let unverified = UnverifiedBundle::read(&evidence.bundle).map_err(|error| text(&error))?;
     let leaf = trust.verify(unverified.chain()).map_err(|error| text(&error))?;
-    let facts = LeafFacts {
-        principal: leaf.principal().clone(),
-        key: LeafKey::from_spki(leaf.spki()).map_err(|error| text(&error))?,
-        sha256: *leaf.sha256(),
-        chain_not_after_unix_ms: leaf.chain_not_after_unix_ms(),
-    };
+    let facts = leaf_facts(&leaf).map_err(|error| text(&error))?;
     let clock = Clock::new(at_unix_ms, 30_000);
     let bundle = unverified.verify(&facts, &clock).map_err(|error| text(&error))?;
     let message = Unverified::read(&evidence.envelope).map_err(|error| text(&error))?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bus_proto::{Endpoint, Principal};
-use bus_tls::pki::{Authority, Entry, Profile, RESERVED_ROLES};
+use bus_tls::pki::{Authority, Entry, Profile};
 use jiff::Timestamp;
 
 use super::dir_flag;
@@ -22,7 +22,7 @@ pub(crate) fn components(pki: &Path) -> anyhow::Result<Vec<Principal>> {
 
 /// Whether the broker admits it because it is on the list: all but brokers and relays.
 pub(super) fn is_listed(principal: &Principal) -> bool {
-    !RESERVED_ROLES.contains(&principal.role().as_str())
+    !principal.role().is_reserved()
 }
 
 /// Until when the broker admits a principal's revoked keys, because the principal is listed for another certificate;

@@ -8,19 +8,18 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use bus_client::leaf_facts;
 use bus_crypto::trailer::TRAILER_LEN;
 use bus_crypto::{
-    Clock, LeafFacts, LeafKey, Lifetime, MAX_BUNDLE_LEN, MAX_PREFIX_LEN, PayloadView, Scan, Unverified,
-    UnverifiedBundle, VerifiedPrefix,
+    Clock, Lifetime, MAX_BUNDLE_LEN, MAX_PREFIX_LEN, PayloadView, Scan, Unverified, UnverifiedBundle, VerifiedPrefix,
 };
-use bus_proto::{Address, AnyPayload, Destination, MessageType, Principal, TypeRegistry};
+use bus_proto::{Address, AnyPayload, Destination, MessageType, Principal};
 use bus_tls::{OfflineTrust, TRUST_ROOT_VARIABLE, TlsError, VerifiedLeaf};
 use clap::Args;
 
 use crate::capture::bundle_name;
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
-use crate::payload;
 use crate::settings::Settings;
 
 use report::Report;
@@ -95,12 +94,7 @@ impl<'a> Proof<'a> {
         let encoded = bundle_of(&unverified, args)?;
         let bundle = UnverifiedBundle::read(&encoded).context("the key bundle")?;
         let (leaf, revocation) = judge(bundle.chain(), ca, settings.crl(), unverified.scan().timestamp())?;
-        let facts = LeafFacts {
-            principal: leaf.principal().clone(),
-            key: LeafKey::from_spki(leaf.spki())?,
-            sha256: *leaf.sha256(),
-            chain_not_after_unix_ms: leaf.chain_not_after_unix_ms(),
-        };
+        let facts = leaf_facts(&leaf)?;
         let clock = Clock::dangerous_without_now(SKEW_MS);
         let bundle = bundle.verify(&facts, &clock).context("the key bundle")?;
         let trust_domain = settings.trust_domain.as_ref().unwrap_or(&facts.principal.trust_domain);
@@ -173,25 +167,15 @@ fn check_destination(scan: &Scan<'_>, address: &Address, signer: &Principal) -> 
 /// The messages in an envelope, all of the type that its subject names.
 fn items<'a>(scan: &Scan<'a>, message_type: &MessageType) -> anyhow::Result<Vec<Item<'a>>> {
     let item = |message_id, timestamp, expires_at, payload: &PayloadView<'_>| -> anyhow::Result<Item<'a>> {
-        let payload = payload::decode(payload)?;
-        if !fits(&payload, message_type) {
+        // Which custom type a name stands for, only the programs know that registered it.
+        if !payload.kind().may_be(message_type) {
             bail!("its payload is of another type than its subject names, {message_type}");
         }
-        Ok(Item { message_id, timestamp, expires_at, payload })
+        Ok(Item { message_id, timestamp, expires_at, payload: payload.decode()? })
     };
     if scan.members().is_empty() {
         return Ok(vec![item(scan.message_id(), scan.timestamp(), scan.expires_at(), scan.payload())?]);
     }
     let members = scan.members().iter();
     members.map(|member| item(member.message_id(), member.timestamp(), member.expires_at(), member.payload())).collect()
-}
-
-/// Which custom type a name stands for, only the programs know that registered it.
-fn fits(payload: &AnyPayload, message_type: &MessageType) -> bool {
-    match payload {
-        AnyPayload::Custom(_) => matches!(message_type, MessageType::Custom(_)),
-        // A form whose type only the subject names.
-        AnyPayload::Sealed(_) => true,
-        other => TypeRegistry::default().message_type(other).is_ok_and(|found| found == *message_type),
-    }
 }

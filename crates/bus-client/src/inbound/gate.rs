@@ -1,11 +1,9 @@
 //! What an arriving message is checked against, whoever receives it in this program.
 
 use bus_acl::{Action, Policy};
-use bus_crypto::{Clock, PayloadKind, Scan};
-use bus_proto::prost::{self, Message as _};
-use bus_proto::{
-    Address, AnyPayload, Destination, MessageType, Payload, Principal, SubjectRoot, TypeRegistry, envelope, v1,
-};
+use bus_crypto::{Clock, PayloadView, Scan};
+use bus_proto::envelope::{check_payload, check_type_name};
+use bus_proto::{Address, Destination, MessageType, Payload, Principal, SubjectRoot, TypeRegistry};
 
 use super::keyring::KeyRing;
 use super::rejected::Rejected;
@@ -54,7 +52,7 @@ impl Gate {
             [] => scan.payload().kind(),
             [first, ..] => first.payload().kind(),
         };
-        if !fits(kind, message_type) {
+        if !kind.may_be(message_type) {
             return Err(Rejected::TypeMismatch { subject: message_type.clone() });
         }
         Ok(())
@@ -85,52 +83,24 @@ impl Gate {
     /// Decodes a payload of the type that the subject names.
     pub(super) fn open<T: Payload>(
         &self,
-        kind: PayloadKind,
-        bytes: &[u8],
+        payload: &PayloadView<'_>,
         message_type: &MessageType,
     ) -> Result<T, Rejected> {
-        if kind == PayloadKind::Custom {
-            let (type_name, value) = custom(bytes)?;
+        if let Some((type_name, value)) = payload.custom() {
+            check_type_name(type_name)?;
             let token = self.registry.token(type_name)?;
             if !matches!(message_type, MessageType::Custom(named) if named == token) {
                 return Err(Rejected::TypeMismatch { subject: message_type.clone() });
             }
             return Ok(T::from_custom(type_name, value)?);
         }
-        let payload = decode(kind, bytes)?;
-        envelope::check_payload(&payload)?;
-        Ok(T::from_payload(payload)?)
+        let decoded = payload.decode().map_err(|error| {
+            let (type_name, reason) = (format!("{:?}", payload.kind()), error.to_string());
+            bus_proto::PayloadError::Undecodable { type_name, reason }
+        })?;
+        check_payload(&decoded)?;
+        Ok(T::from_payload(decoded)?)
     }
-}
-
-/// The two fields of a custom payload, borrowed. The scan has seen that they are in order.
-fn custom(mut bytes: &[u8]) -> Result<(&str, &[u8]), Rejected> {
-    let undecodable = || bus_proto::PayloadError::Undecodable {
-        type_name: "ransomeye.v1.Custom".into(),
-        reason: "it is not in its one encoding".into(),
-    };
-    let (mut type_name, mut value): (&[u8], &[u8]) = (&[], &[]);
-    while !bytes.is_empty() {
-        let (number, wire_type) = prost::encoding::decode_key(&mut bytes).map_err(|_| undecodable())?;
-        match number {
-            1 | 2 => {
-                let len = prost::encoding::decode_varint(&mut bytes).map_err(|_| undecodable())?;
-                let len = usize::try_from(len).map_err(|_| undecodable())?;
-                let (field, rest) = bytes.split_at_checked(len).ok_or_else(undecodable)?;
-                bytes = rest;
-                *(if number == 1 { &mut type_name } else { &mut value }) = field;
-            }
-            _ => {
-                let context = prost::encoding::DecodeContext::default();
-                prost::encoding::skip_field(wire_type, number, &mut bytes, context).map_err(|_| undecodable())?;
-            }
-        }
-    }
-    let type_name = std::str::from_utf8(type_name).map_err(|_| undecodable())?;
-    if !(1..=255).contains(&type_name.len()) {
-        return Err(bus_proto::EnvelopeError::OutOfBounds { field: "type_name", rule: "1 to 255 bytes" }.into());
-    }
-    Ok((type_name, value))
 }
 
 /// Checks that a message has not expired, which it may do while it waits.
@@ -139,39 +109,4 @@ pub(super) fn check_expiry(expires_at: i64, now_unix_ms: i64) -> Result<(), Reje
         return Err(Rejected::Expired { late_ms: now_unix_ms.saturating_sub(expires_at) });
     }
     Ok(())
-}
-
-/// Whether a payload of this kind may have this type. Custom types are told apart by their names, later.
-fn fits(kind: PayloadKind, message_type: &MessageType) -> bool {
-    match kind {
-        PayloadKind::Telemetry => *message_type == MessageType::Telemetry,
-        PayloadKind::Alert => *message_type == MessageType::Alert,
-        PayloadKind::Command => *message_type == MessageType::Command,
-        PayloadKind::Heartbeat => *message_type == MessageType::Heartbeat,
-        PayloadKind::CommandResult => *message_type == MessageType::CommandResult,
-        PayloadKind::Error => *message_type == MessageType::Error,
-        PayloadKind::Custom => matches!(message_type, MessageType::Custom(_)),
-        // A form whose type only the subject names.
-        PayloadKind::Sealed => true,
-        _ => false,
-    }
-}
-
-fn decode(kind: PayloadKind, bytes: &[u8]) -> Result<AnyPayload, Rejected> {
-    let decoded = match kind {
-        PayloadKind::Telemetry => v1::TelemetryEvent::decode(bytes).map(AnyPayload::Telemetry),
-        PayloadKind::Alert => v1::AlertEvent::decode(bytes).map(AnyPayload::Alert),
-        PayloadKind::Command => v1::CommandRequest::decode(bytes).map(AnyPayload::Command),
-        PayloadKind::Heartbeat => v1::Heartbeat::decode(bytes).map(AnyPayload::Heartbeat),
-        PayloadKind::CommandResult => v1::CommandResult::decode(bytes).map(AnyPayload::CommandResult),
-        PayloadKind::Error => v1::Error::decode(bytes).map(AnyPayload::Error),
-        PayloadKind::Sealed => v1::Sealed::decode(bytes).map(AnyPayload::Sealed),
-        // A batch is opened by its members, and a custom type by its name.
-        _ => v1::Batch::decode(bytes).map(AnyPayload::Batch),
-    };
-    // The scan has read these bytes as a decoder does.
-    decoded.map_err(|error| {
-        let reason = error.to_string();
-        bus_proto::PayloadError::Undecodable { type_name: format!("{kind:?}"), reason }.into()
-    })
 }

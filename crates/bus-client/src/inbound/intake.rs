@@ -401,7 +401,7 @@ impl Pass<'_> {
             digest: *proven.digest(),
             evidence,
         });
-        let decode = |view: &PayloadView<'_>| self.gate.open::<T>(view.kind(), view.bytes(), &head.message_type);
+        let decode = |view: &PayloadView<'_>| self.gate.open::<T>(view, &head.message_type);
         let finish = |item, payload: Result<T, Rejected>| match payload {
             Ok(payload) => Ok(Verified { head: Arc::clone(&head), item, payload }),
             Err(rejected) => Err(Refused { subject: (**self.subject).into(), rejected }),

@@ -42,12 +42,12 @@ pub(crate) struct KnownKey {
     generation: AtomicU64,
     good_until: AtomicI64,
     /// Why the chain was refused last, and how long that is not looked at again.
-    refused: Mutex<Option<Box<Refused>>>,
+    refused: Mutex<Option<Box<BadStanding>>>,
 }
 
 /// A chain that is good no more.
 #[derive(Debug)]
-struct Refused {
+struct BadStanding {
     generation: u64,
     until: i64,
     why: Rejected,
@@ -205,7 +205,7 @@ impl KeyRing {
         if let Err(error) = self.identity.verify_peer(UnverifiedBundle::read(&key.encoded)?.chain()) {
             let (generation, until) = (trust.generation, now_unix_ms.saturating_add(STANDING_MS));
             let why = Rejected::from(error);
-            *refused = Some(Box::new(Refused { generation, until, why: why.clone() }));
+            *refused = Some(Box::new(BadStanding { generation, until, why: why.clone() }));
             return Err(why);
         }
         let listed = trust.good_until_unix_ms;

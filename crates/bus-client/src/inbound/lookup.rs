@@ -22,6 +22,7 @@ use super::rejected::Rejected;
 use crate::backlog::Backlog;
 use crate::connection::{BusClient, Inner};
 use crate::error::KeysError;
+use crate::provision::{BUNDLES_KEPT, refusal};
 use crate::time::unix_ms;
 
 /// How long the answer to a look-up holds, also that there is nothing.
@@ -35,12 +36,6 @@ const MAX_UNDER_WAY: usize = 16;
 
 /// How many senders' keys may wait to be looked up.
 const MAX_QUEUED: usize = 4_096;
-
-/// What stands in the answer of a stream that did not take a message.
-const ERROR: &[u8] = br#""error":"#;
-
-/// How many bundles of one component the stream keeps, and are asked for.
-const MAX_BUNDLES: usize = 8;
 
 /// What is being looked up, and what came of it.
 #[derive(Debug, Default)]
@@ -213,16 +208,16 @@ impl Inner {
     async fn read_keys_stream(&self, component: &Endpoint) -> Result<Vec<Bytes>, KeysError> {
         let (root, limit) = (&self.gate.root, self.operation_timeout);
         let timed_out = || KeysError::TimedOut { timeout_ms: limit.as_millis() };
-        let request = format!(r#"{{"batch":{MAX_BUNDLES},"next_by_subj":"{}","seq":1}}"#, root.keys(component));
+        let request = format!(r#"{{"batch":{BUNDLES_KEPT},"next_by_subj":"{}","seq":1}}"#, root.keys(component));
         let read = async {
-            let mut answers = self.no_responders.listen().ok_or(KeysError::Randomness)?;
+            let mut answers = self.replies.listen().ok_or(KeysError::Randomness)?;
             let sent = self.nats.publish_with_reply(root.keys_lookup(), answers.reply(), request.into()).await;
             sent.map_err(|_| timed_out())?;
             let mut bundles = Vec::new();
             while let Some(message) = answers.next().await {
                 // The status is the broker's own word; headers of a stored message are its publisher's.
                 match message.status {
-                    None if bundles.len() < MAX_BUNDLES => bundles.push(message.payload),
+                    None if bundles.len() < BUNDLES_KEPT => bundles.push(message.payload),
                     Some(StatusCode::NO_RESPONDERS) => return Err(KeysError::NoStream),
                     _ => break,
                 }
@@ -249,18 +244,20 @@ impl Inner {
     pub(crate) async fn store_bundle(&self, bundle: Bytes) -> Result<(), KeysError> {
         let subject = self.gate.root.keys(&self.shared.principal.endpoint);
         let answer = self.ask_broker(subject, bundle).await?;
-        if answer.payload.windows(ERROR.len()).any(|window| window == ERROR) {
-            let reason = String::from_utf8_lossy(&answer.payload).chars().take(200).collect();
-            return Err(KeysError::Refused { reason });
+        let Ok(answer) = serde_json::from_slice(&answer.payload) else {
+            return Err(KeysError::Refused { reason: "its answer is not understood".to_owned() });
+        };
+        match refusal(&answer) {
+            Some((_, reason)) => Err(KeysError::Refused { reason }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Asks a service of the broker's own, and returns its one answer.
-    async fn ask_broker(&self, subject: String, question: Bytes) -> Result<async_nats::Message, KeysError> {
+    pub(crate) async fn ask_broker(&self, subject: String, question: Bytes) -> Result<async_nats::Message, KeysError> {
         let limit = self.operation_timeout;
         let timed_out = || KeysError::TimedOut { timeout_ms: limit.as_millis() };
-        let mut answers = self.no_responders.listen().ok_or(KeysError::Randomness)?;
+        let mut answers = self.replies.listen().ok_or(KeysError::Randomness)?;
         let ask = async {
             self.nats.publish_with_reply(subject, answers.reply(), question).await.map_err(|_| timed_out())?;
             answers.next().await.ok_or_else(timed_out)

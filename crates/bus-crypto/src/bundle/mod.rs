@@ -27,9 +27,6 @@ pub const MAX_SIGNING_MS: i64 = 86_400_000;
 /// them costs the more the more they are.
 pub const MAX_CHAIN: usize = 4;
 
-/// The roles of what stands between components, which vouches for no message.
-pub const RESERVED_ROLES: [&str; 2] = ["broker", "relay"];
-
 const POSSESSION_CONTEXT: &[u8] = b"ransomeye.v1 key possession\0";
 const LEAF_CONTEXT: &[u8] = b"ransomeye.v1 key bundle\0";
 
@@ -230,7 +227,7 @@ impl<'a> UnverifiedBundle<'a> {
 
 fn check_role(principal: &Principal) -> Result<(), BundleError> {
     let role = principal.role();
-    if RESERVED_ROLES.contains(&role.as_str()) {
+    if role.is_reserved() {
         return Err(BundleError::ReservedRole { role: role.clone() });
     }
     Ok(())

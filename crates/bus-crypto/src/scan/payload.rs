@@ -1,7 +1,70 @@
 //! What is inside payloads and the trace context: one encoding of each value, as in the envelope around them.
 
+use bus_proto::prost::{DecodeError, Message as _};
+use bus_proto::{AnyPayload, MessageType, v1};
+
 use crate::scan::reader::{Field, Reader};
 use crate::scan::{PayloadKind, PayloadView, Place, Refusal, ScanError};
+
+impl PayloadKind {
+    /// Whether a payload of this kind can be of the type that a subject names. Custom types are told apart by their names
+    /// ([`PayloadView::custom`]); what is sealed only the subject tells. A batch is no type: ask for its members.
+    #[must_use]
+    pub fn may_be(self, message_type: &MessageType) -> bool {
+        match self {
+            Self::Telemetry => *message_type == MessageType::Telemetry,
+            Self::Alert => *message_type == MessageType::Alert,
+            Self::Command => *message_type == MessageType::Command,
+            Self::Heartbeat => *message_type == MessageType::Heartbeat,
+            Self::CommandResult => *message_type == MessageType::CommandResult,
+            Self::Error => *message_type == MessageType::Error,
+            Self::Custom => matches!(message_type, MessageType::Custom(_)),
+            Self::Sealed => true,
+            Self::Batch => false,
+        }
+    }
+}
+
+impl<'a> PayloadView<'a> {
+    /// Decodes it. Whether its values make sense is not checked: that is [`bus_proto::envelope::check_payload`].
+    ///
+    /// # Errors
+    ///
+    /// None that is known: the scan has read these bytes as a decoder does.
+    pub fn decode(&self) -> Result<AnyPayload, DecodeError> {
+        let bytes = self.bytes;
+        match self.kind {
+            PayloadKind::Telemetry => v1::TelemetryEvent::decode(bytes).map(AnyPayload::Telemetry),
+            PayloadKind::Alert => v1::AlertEvent::decode(bytes).map(AnyPayload::Alert),
+            PayloadKind::Command => v1::CommandRequest::decode(bytes).map(AnyPayload::Command),
+            PayloadKind::Heartbeat => v1::Heartbeat::decode(bytes).map(AnyPayload::Heartbeat),
+            PayloadKind::CommandResult => v1::CommandResult::decode(bytes).map(AnyPayload::CommandResult),
+            PayloadKind::Error => v1::Error::decode(bytes).map(AnyPayload::Error),
+            PayloadKind::Custom => v1::Custom::decode(bytes).map(AnyPayload::Custom),
+            PayloadKind::Sealed => v1::Sealed::decode(bytes).map(AnyPayload::Sealed),
+            PayloadKind::Batch => v1::Batch::decode(bytes).map(AnyPayload::Batch),
+        }
+    }
+
+    /// The protobuf name of a custom payload's type, and its encoded value, without a copy of either. An absent field is
+    /// empty. `None` if it is of another kind.
+    #[must_use]
+    pub fn custom(&self) -> Option<(&'a str, &'a [u8])> {
+        if self.kind != PayloadKind::Custom {
+            return None;
+        }
+        let (mut type_name, mut value) = ("", &[][..]);
+        let mut reader = Reader::new(self.bytes, self.start);
+        while let Some(field) = reader.next().ok()? {
+            match field.number {
+                1 => type_name = field.text("type_name", usize::MAX, "").ok()?,
+                2 => value = field.bytes("value").ok()?,
+                _ => {}
+            }
+        }
+        Some((type_name, value))
+    }
+}
 
 /// The most recipients of a sealed payload.
 const MAX_RECIPIENTS: u16 = 256;

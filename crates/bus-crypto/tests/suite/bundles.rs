@@ -98,7 +98,7 @@ fn an_insider_cannot_state_what_the_rules_forbid() {
 #[test]
 fn the_reserved_roles_cannot_sign() {
     let agent = Component::agent();
-    for role in bundle::RESERVED_ROLES {
+    for role in bus_proto::RESERVED_ROLES {
         let principal = format!("spiffe://ransomeye.local/{role}/nats-1");
         let forged = forge(&agent, |it| it.principal.clone_from(&principal));
         assert!(matches!(UnverifiedBundle::read(&forged), Err(BundleError::ReservedRole { .. })), "{role}");

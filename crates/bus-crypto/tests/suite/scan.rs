@@ -619,3 +619,16 @@ proptest! {
         prop_assert!(scan(&merged).is_err());
     }
 }
+
+#[test]
+fn a_custom_payload_shows_what_a_decoder_finds_in_it() {
+    for (type_name, value) in [("acme.v1.Disk", &b"\x08\x07"[..]), ("acme.v1.Empty", b"")] {
+        let custom = v1::Custom { type_name: type_name.into(), value: value.to_vec().into() };
+        let mut envelope = Envelope::new(&"agent-01".parse().unwrap(), Payload::Custom(custom.clone()), NOW, [7; 10]);
+        envelope.subject = "ransomeye.events.x-disk.agent.agent-01".into();
+        let prefix = envelope.encode_to_vec();
+        let scan = scan(&prefix).unwrap();
+        assert_eq!(scan.payload().custom(), Some((type_name, value)));
+        assert_eq!(scan.payload().decode(), Ok(Payload::Custom(custom)));
+    }
+}

@@ -42,7 +42,7 @@ mod write;
 pub use authority::{Authority, CaOptions, DEFAULT_CRL_LIFETIME};
 pub use error::PkiError;
 pub use issued::{Issued, IssuedFiles};
-pub use profile::{DEFAULT_LIFETIME, KeyAlgorithm, Profile, RESERVED_ROLES};
+pub use profile::{DEFAULT_LIFETIME, KeyAlgorithm, Profile};
 pub use record::Entry;
 
 /// Bytes that nobody can guess.

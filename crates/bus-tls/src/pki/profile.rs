@@ -13,9 +13,6 @@ use crate::x509;
 /// How long a certificate is valid unless its profile says otherwise: 30 days.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Roles that belong to the infrastructure of the bus. No component profile can claim them.
-pub const RESERVED_ROLES: [&str; 2] = ["broker", "relay"];
-
 /// How far the start of a validity lies in the past, so that a host whose clock is a little behind accepts it.
 const BACKDATED_SECS: i64 = 5 * 60;
 
@@ -82,9 +79,9 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// [`PkiError::ReservedRole`] for a role in [`RESERVED_ROLES`].
+    /// [`PkiError::ReservedRole`] for a reserved role ([`Role::is_reserved`]).
     pub fn component(role: Role, component: ComponentId) -> Result<Self, PkiError> {
-        if RESERVED_ROLES.contains(&role.as_str()) {
+        if role.is_reserved() {
             return Err(PkiError::ReservedRole { role });
         }
         Ok(Self::new(role, component, Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth]))
@@ -98,14 +95,14 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// [`PkiError::ReservedRole`] for a role in [`RESERVED_ROLES`], [`PkiError::BadServerName`] for a name that is
+    /// [`PkiError::ReservedRole`] for a reserved role ([`Role::is_reserved`]), [`PkiError::BadServerName`] for a name that is
     /// neither a host name nor an IP address.
     pub fn service<N: AsRef<str>>(
         role: Role,
         component: ComponentId,
         names: impl IntoIterator<Item = N>,
     ) -> Result<Self, PkiError> {
-        if RESERVED_ROLES.contains(&role.as_str()) {
+        if role.is_reserved() {
             return Err(PkiError::ReservedRole { role });
         }
         let names = server_names(names)?;
