@@ -129,11 +129,10 @@ mod tests {
     }
 
     fn protox_file(text: &str) -> prost_types::FileDescriptorProto {
-        let folder = std::env::temp_dir().join(format!("xtask-proto-{}-{:p}", std::process::id(), text));
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("a.proto"), text).unwrap();
-        let set = protox::compile(["a.proto"], [&folder]).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
+        // Tests run beside each other, and two of them compile the same text: each time has a folder of its own.
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.proto"), text).unwrap();
+        let set = protox::compile(["a.proto"], [folder.path()]).unwrap();
         set.file.into_iter().next().unwrap()
     }
 
