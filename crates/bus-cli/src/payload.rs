@@ -22,7 +22,7 @@ pub(crate) fn to_json(payload: &AnyPayload) -> Value {
         AnyPayload::CommandResult(result) => json!({ "status": status(result.status), "detail": result.detail }),
         AnyPayload::Error(error) => json!({ "code": error_code(error.code), "message": error.message }),
         AnyPayload::Custom(custom) => json!({ "type_name": custom.type_name, "bytes": custom.value.len() }),
-        AnyPayload::Sealed(_) | AnyPayload::Batch(_) => Value::Null,
+        AnyPayload::Sealed(_) | AnyPayload::Batch(_) | AnyPayload::Compressed(_) => Value::Null,
     }
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn to_text(payload: &AnyPayload) -> String {
         AnyPayload::CommandResult(result) => format!("{}: {}", status(result.status), plain(&result.detail)),
         AnyPayload::Error(error) => format!("{}: {}", error_code(error.code), plain(&error.message)),
         AnyPayload::Custom(custom) => format!("{}  {} bytes", plain(&custom.type_name), custom.value.len()),
-        AnyPayload::Sealed(_) | AnyPayload::Batch(_) => String::new(),
+        AnyPayload::Sealed(_) | AnyPayload::Batch(_) | AnyPayload::Compressed(_) => String::new(),
     }
 }
 

@@ -133,7 +133,7 @@ fn within(text: &str, min: usize, max: usize) -> bool {
 ///
 /// # Errors
 ///
-/// The first value that is not, or that the payload is of a form that is no type (`sealed`, `batch`).
+/// The first value that is not, or that the payload is of a form that is no type (`sealed`, `batch`, `compressed`).
 pub fn check_payload(payload: &AnyPayload) -> Result<(), EnvelopeError> {
     match payload {
         Variant::Telemetry(v1::TelemetryEvent { cpu_usage, ram_usage }) => {
@@ -161,6 +161,7 @@ pub fn check_payload(payload: &AnyPayload) -> Result<(), EnvelopeError> {
         Variant::Custom(custom) => check_type_name(&custom.type_name),
         Variant::Sealed(_) => Err(PayloadError::UnsupportedForm { form: "sealed" }.into()),
         Variant::Batch(_) => Err(PayloadError::UnsupportedForm { form: "batch" }.into()),
+        Variant::Compressed(_) => Err(PayloadError::UnsupportedForm { form: "compressed" }.into()),
     }
 }
 

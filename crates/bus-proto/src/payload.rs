@@ -98,7 +98,7 @@ impl TypeRegistry {
     ///
     /// # Errors
     ///
-    /// When it is a custom payload that is not registered, or a form (`sealed`, `batch`), which is no type.
+    /// When it is a custom payload that is not registered, or a form (`sealed`, `batch`, `compressed`), which is no type.
     pub fn message_type(&self, payload: &AnyPayload) -> Result<MessageType, PayloadError> {
         Ok(match payload {
             Variant::Telemetry(_) => MessageType::Telemetry,
@@ -110,6 +110,7 @@ impl TypeRegistry {
             Variant::Custom(custom) => MessageType::Custom(self.token(&custom.type_name)?.clone()),
             Variant::Sealed(_) => return Err(PayloadError::UnsupportedForm { form: "sealed" }),
             Variant::Batch(_) => return Err(PayloadError::UnsupportedForm { form: "batch" }),
+            Variant::Compressed(_) => return Err(PayloadError::UnsupportedForm { form: "compressed" }),
         })
     }
 }
@@ -266,6 +267,7 @@ fn name(payload: &AnyPayload) -> &'static str {
         Variant::Custom(_) => "a custom type",
         Variant::Sealed(_) => "sealed",
         Variant::Batch(_) => "a batch",
+        Variant::Compressed(_) => "compressed",
     }
 }
 

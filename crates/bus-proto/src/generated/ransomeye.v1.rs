@@ -343,12 +343,18 @@ pub struct Envelope {
     /// The sender's encoded KeyBundle, the one that `authentication.key_id` names, at most 16,384 bytes. Optional.
     #[prost(bytes = "bytes", tag = "22")]
     pub bundle: ::prost::bytes::Bytes,
+    /// What the message is about, sealed apart from the payload to recipients of its own: a sealed References. Optional.
+    #[prost(message, optional, tag = "23")]
+    pub references: ::core::option::Option<Sealed>,
     /// The signature over the bytes before this field. It has the highest field number that protobuf allows, so that it is
     /// always the last thing in the message: 106 bytes in all. Mandatory on the wire.
     #[prost(message, optional, tag = "536870911")]
     pub authentication: ::core::option::Option<Authentication>,
     /// Exactly one is present.
-    #[prost(oneof = "envelope::Payload", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(
+        oneof = "envelope::Payload",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+    )]
     pub payload: ::core::option::Option<envelope::Payload>,
 }
 /// Nested message and enum types in `Envelope`.
@@ -383,6 +389,9 @@ pub mod envelope {
         /// Several payloads of one type from one sender.
         #[prost(message, tag = "18")]
         Batch(super::Batch),
+        /// A payload, or a batch of them, in fewer bytes.
+        #[prost(message, tag = "19")]
+        Compressed(super::Compressed),
     }
 }
 impl ::prost::Name for Envelope {
@@ -435,22 +444,24 @@ impl ::prost::Name for TraceContext {
         "/ransomeye.v1.TraceContext".into()
     }
 }
-/// A payload that the broker carries without being able to read it.
+/// What only its recipients can read. The ciphertext is that of exactly one field as it stands in an Envelope, with its tag
+/// and length: a payload (10 to 16), a `batch` or a `compressed` for a payload; `references` for references.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Sealed {
-    /// The sending process's epoch that this was sealed in, 16 bytes.
+    /// The sending process's epoch that this was sealed in, 16 bytes. Mandatory.
     #[prost(bytes = "bytes", tag = "1")]
     pub epoch_id: ::prost::bytes::Bytes,
-    /// A commitment to the epoch's key, 32 bytes.
+    /// A commitment to the epoch's key and to its recipients, 32 bytes. Mandatory.
     #[prost(bytes = "bytes", tag = "2")]
     pub commitment: ::prost::bytes::Bytes,
-    /// Counts the messages of the epoch, from 0; the nonce derives from it.
+    /// Counts what was sealed in the epoch, from 0, below 2^32; the nonce derives from it.
     #[prost(uint64, tag = "3")]
     pub counter: u64,
-    /// The ciphertext of the payload, authentication tag included.
+    /// The ciphertext and its authentication tag, from 17 bytes. Mandatory.
     #[prost(bytes = "bytes", tag = "4")]
     pub ciphertext: ::prost::bytes::Bytes,
-    /// The epoch's secret, wrapped to each recipient: at most 256.
+    /// The epoch's secret, wrapped to each recipient: at most 256, in ascending order of their names. All of the epoch's, or
+    /// none: then they came with an earlier message of the epoch.
     #[prost(message, repeated, tag = "5")]
     pub wrapped_keys: ::prost::alloc::vec::Vec<WrappedKey>,
 }
@@ -467,13 +478,13 @@ impl ::prost::Name for Sealed {
 /// An epoch's secret for one recipient.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WrappedKey {
-    /// The recipient's full SPIFFE ID, at most 512 bytes.
+    /// The recipient's full SPIFFE ID, 1 to 512 bytes. Mandatory.
     #[prost(string, tag = "1")]
     pub recipient: ::prost::alloc::string::String,
-    /// The version of the recipient's sealing key.
+    /// The version of the recipient's sealing key, from 1. Mandatory.
     #[prost(uint64, tag = "2")]
     pub key_version: u64,
-    /// The HPKE encapsulated key and the wrapped secret, at most 2,048 bytes.
+    /// The HPKE encapsulated key and the wrapped secret, 1 to 2,048 bytes: 80 with the suite 1. Mandatory.
     #[prost(bytes = "bytes", tag = "3")]
     pub wrapped: ::prost::bytes::Bytes,
 }
@@ -485,6 +496,64 @@ impl ::prost::Name for WrappedKey {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/ransomeye.v1.WrappedKey".into()
+    }
+}
+/// A payload in fewer bytes. What it holds is exactly one field as it stands in an Envelope, with its tag and length: a payload
+/// (10 to 16) or a `batch`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compressed {
+    /// How long it is decompressed, in bytes: 1 to 8,388,608. Mandatory.
+    #[prost(uint32, tag = "1")]
+    pub length: u32,
+    /// One frame of Zstandard (RFC 8878) with no dictionary. Mandatory.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub frame: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for Compressed {
+    const NAME: &'static str = "Compressed";
+    const PACKAGE: &'static str = "ransomeye.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "ransomeye.v1.Compressed".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/ransomeye.v1.Compressed".into()
+    }
+}
+/// What a message is about, for those who may follow it up.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct References {
+    /// 1 to 64.
+    #[prost(message, repeated, tag = "1")]
+    pub references: ::prost::alloc::vec::Vec<Reference>,
+}
+impl ::prost::Name for References {
+    const NAME: &'static str = "References";
+    const PACKAGE: &'static str = "ransomeye.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "ransomeye.v1.References".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/ransomeye.v1.References".into()
+    }
+}
+/// One thing that a message is about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reference {
+    /// What kind of thing it is: 1 to 64 bytes, e.g. `case`. Mandatory.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Which one: 1 to 1,024 bytes, e.g. a URI. Mandatory.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Reference {
+    const NAME: &'static str = "Reference";
+    const PACKAGE: &'static str = "ransomeye.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "ransomeye.v1.Reference".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/ransomeye.v1.Reference".into()
     }
 }
 /// Several messages under one envelope and one signature. Each member's type is the one that the subject names.
@@ -620,5 +689,65 @@ impl ::prost::Name for KeyStatement {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/ransomeye.v1.KeyStatement".into()
+    }
+}
+/// A statement about a sealing key, signed by the key of a TLS certificate. At most 16,384 bytes in all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealingKeyRecord {
+    /// An encoded SealingKeyStatement, at most 16,384 bytes. Mandatory.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub statement: ::prost::bytes::Bytes,
+    /// The TLS 1.3 signature scheme of `leaf_signature`, as in KeyBundle. Mandatory.
+    #[prost(uint32, tag = "2")]
+    pub scheme: u32,
+    /// The signature by the key of the first certificate of the chain, 1 to 1,024 bytes. Mandatory.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub leaf_signature: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for SealingKeyRecord {
+    const NAME: &'static str = "SealingKeyRecord";
+    const PACKAGE: &'static str = "ransomeye.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "ransomeye.v1.SealingKeyRecord".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/ransomeye.v1.SealingKeyRecord".into()
+    }
+}
+/// Whose a sealing key is, and until when others seal to it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealingKeyStatement {
+    /// The owner's full SPIFFE ID, at most 512 bytes, as in the first certificate of the chain. Mandatory.
+    #[prost(string, tag = "1")]
+    pub principal: ::prost::alloc::string::String,
+    /// Which of the owner's keys this is, from 1: a newer one has a higher number. Mandatory.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// How an epoch's secret is wrapped to it. 1: HPKE (RFC 9180) with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+    /// 2 is reserved for X-Wing. Mandatory.
+    #[prost(uint32, tag = "3")]
+    pub suite: u32,
+    /// The public key: with the suite 1 of X25519, 32 bytes, canonical and not of small order. Mandatory.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub public_key: ::prost::bytes::Bytes,
+    /// The first moment of sealing to it, in Unix milliseconds, greater than 0. Mandatory.
+    #[prost(int64, tag = "5")]
+    pub not_before: i64,
+    /// The last moment of sealing to it, in Unix milliseconds: after `not_before`, by at most 2,592,000,000 (30 days), and not
+    /// after the earliest end of a certificate of the chain. Mandatory.
+    #[prost(int64, tag = "6")]
+    pub not_after: i64,
+    /// The certificate and its intermediates, as in KeyStatement. Mandatory.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+impl ::prost::Name for SealingKeyStatement {
+    const NAME: &'static str = "SealingKeyStatement";
+    const PACKAGE: &'static str = "ransomeye.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "ransomeye.v1.SealingKeyStatement".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/ransomeye.v1.SealingKeyStatement".into()
     }
 }
