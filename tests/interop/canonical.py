@@ -23,6 +23,7 @@ LENGTHS = {
     ("BatchMember", "correlation_id"): (32, 32),
     ("Sealed", "epoch_id"): (16, 16),
     ("Sealed", "commitment"): (32, 32),
+    ("Sealed", "ciphertext"): (17, None),
     ("WrappedKey", "recipient"): (1, 512),
     ("WrappedKey", "wrapped"): (1, 2_048),
     ("KeyBundle", "possession_signature"): (64, 64),
@@ -30,6 +31,11 @@ LENGTHS = {
     ("KeyStatement", "principal"): (1, 512),
     ("KeyStatement", "public_key"): (32, 32),
     ("KeyStatement", "chain"): (1, MAX_BUNDLE),
+    ("Reference", "kind"): (1, 64),
+    ("Reference", "value"): (1, 1_024),
+    ("SealingKeyRecord", "leaf_signature"): (1, 1_024),
+    ("SealingKeyStatement", "principal"): (1, 512),
+    ("SealingKeyStatement", "chain"): (1, MAX_BUNDLE),
 }
 
 # How often a repeated field may stand, and the reason beyond that.
@@ -38,19 +44,35 @@ COUNTS = {
     ("Sealed", "wrapped_keys"): (256, "OutOfBounds"),
     ("Batch", "members"): (256, "TooManyMembers"),
     ("KeyStatement", "chain"): (4, "OutOfBounds"),
+    ("SealingKeyStatement", "chain"): (4, "OutOfBounds"),
+    ("References", "references"): (64, "OutOfBounds"),
 }
 
 # The largest number, where it is not the type's.
-LARGEST = {("Envelope", "priority"): 10, ("KeyBundle", "scheme"): 0xFFFF}
+LARGEST = {
+    ("Envelope", "priority"): 10,
+    ("Sealed", "counter"): 2**32 - 1,
+    ("Compressed", "length"): MAX_PREFIX,
+    ("KeyBundle", "scheme"): 0xFFFF,
+    ("SealingKeyRecord", "scheme"): 0xFFFF,
+}
 
 MANDATORY = {
     "Envelope": ("message_id", "source_component", "timestamp_utc", "subject"),
     "BatchMember": ("message_id", "timestamp_utc"),
     "Sealed": ("epoch_id", "commitment", "ciphertext"),
-    "WrappedKey": ("recipient", "wrapped"),
+    "WrappedKey": ("recipient", "key_version", "wrapped"),
+    "Compressed": ("length", "frame"),
+    "References": ("references",),
+    "Reference": ("kind", "value"),
     "KeyBundle": ("statement", "possession_signature", "scheme", "leaf_signature"),
     "KeyStatement": ("principal", "public_key", "not_before", "sign_until", "verify_until", "chain"),
+    "SealingKeyRecord": ("statement", "scheme", "leaf_signature"),
+    "SealingKeyStatement": ("principal", "version", "suite", "public_key", "not_before", "not_after", "chain"),
 }
+
+# The forms among the payloads.
+SEALED, BATCH, COMPRESSED = 17, 18, 19
 
 
 class Span:
@@ -168,7 +190,7 @@ def _message(name, span, place, each=None, closed=False):
             field = schema_of.fields_by_number.get(number)
             in_oneof = field is not None and field.containing_oneof is not None
             if field is None:
-                if name == "BatchMember" and number in (17, 18):
+                if name == "BatchMember" and number in (SEALED, BATCH, COMPRESSED):
                     raise Refused("Scan.NestedForm")
                 if number < FIRST_FREE_FIELD or closed:
                     raise Refused("Scan.UnknownField")
@@ -238,30 +260,93 @@ def _batch(span):
     return len(kinds), any(unknown) or found.get("unknown", False)
 
 
+def _sealed(span, place, place_of_key):
+    """Something sealed: its fields, and those of each wrapped key."""
+    keys = []
+
+    def wrapped_key(index, span):
+        place = place_of_key(index)
+        key = _message("WrappedKey", span, place)
+        if keys and keys[-1]["recipient"].encode() >= key["recipient"].encode():
+            raise Refused("Scan.UnorderedRecipients", place)
+        keys.append(key)
+
+    found = _message("Sealed", span, place, each=wrapped_key)
+    found["wrapped_keys"] = keys
+    found.setdefault("counter", 0)
+    found["unknown"] = found.get("unknown", False) or any(key.get("unknown", False) for key in keys)
+    return found
+
+
+def _payload(number, span, found):
+    """Reads a payload wherever it stands, and puts what there is to know of it into `found`."""
+    found["members"], unknown = 0, False
+    if number == BATCH:
+        found["members"], unknown = _batch(span)
+    elif number == SEALED:
+        found["sealed"] = _sealed(span, "payload", "wrapped key {}".format)
+        unknown = found["sealed"]["unknown"]
+    else:
+        inside = _message(_payload_type("Envelope", number), span, "payload")
+        unknown = inside.get("unknown", False)
+        if number == COMPRESSED:
+            found["compressed"] = inside
+    found["unknown"] = found.get("unknown", False) or unknown
+
+
 def scan(prefix):
     """What the prefix of an envelope says."""
     if len(prefix) > MAX_PREFIX:
         raise Refused("Scan.TooLong", "envelope")
     found = _message("Envelope", Span(prefix, 0), "envelope")
-    number, payload = found["payload"]
-    kind = _payload_type("Envelope", number)
-    unknown = found.get("unknown", False)
-    members = 0
-    if kind == "Batch":
-        members, inside = _batch(payload)
-        unknown |= inside
-    elif kind == "Sealed":
-
-        def wrapped_key(index, span):
-            _message("WrappedKey", span, f"wrapped key {index}")
-
-        unknown |= _message(kind, payload, "payload", each=wrapped_key).get("unknown", False)
-    else:
-        unknown |= _message(kind, payload, "payload").get("unknown", False)
+    _payload(*found["payload"], found)
     if "trace_context" in found:
-        unknown |= _message("TraceContext", found["trace_context"], "trace context").get("unknown", False)
-    found["members"] = members
-    _agrees_with_protobuf(prefix, found, unknown)
+        found["unknown"] |= _message("TraceContext", found["trace_context"], "trace context").get("unknown", False)
+    if "references" in found:
+        found["references"] = _sealed(found["references"], "references", lambda _: "references")
+        found["unknown"] |= found["references"]["unknown"]
+    _agrees_with_protobuf(prefix, found, found["unknown"])
+    return found
+
+
+def content(encoded, forms):
+    """What was opened or decompressed: one payload, which may be one of these forms."""
+    if len(encoded) > MAX_PREFIX:
+        raise Refused("Scan.TooLong", "content")
+    found = {}
+    try:
+        for number, wire_type, value in _Bytes(Span(encoded, 0)).fields():
+            if not 10 <= number <= COMPRESSED:
+                raise Refused("Scan.UnknownField")
+            if number >= SEALED and number not in forms:
+                raise Refused("Scan.NestedForm")
+            if wire_type != 2:
+                raise Refused("Scan.WrongWireType")
+            if "payload" in found:
+                raise Refused("Scan.SeveralPayloads")
+            found["payload"] = (number, value)
+        if not found:
+            raise Refused("Scan.NoPayload")
+    except Refused as refusal:
+        refusal.place = "content"
+        raise
+    _payload(*found["payload"], found)
+    envelope = schema.message_class("Envelope").FromString(encoded)
+    assert found["unknown"] or envelope.SerializeToString(deterministic=True) == encoded, "another encoding"
+    return found
+
+
+def references(encoded):
+    """Kind and value of each reference in what was opened."""
+    if len(encoded) > MAX_PREFIX:
+        raise Refused("Scan.TooLong", "references")
+    found = []
+
+    def reference(index, span):
+        fields = _message("Reference", span, f"reference {index}")
+        found.append((fields["kind"], fields["value"]))
+
+    _message("References", Span(encoded, 0), "references", each=reference)
     return found
 
 
@@ -282,3 +367,11 @@ def bundle(encoded):
         raise Refused("Scan.TooLong", "bundle")
     outer = _message("KeyBundle", Span(encoded, 0), "bundle", closed=True)
     return outer, _message("KeyStatement", outer["statement"], "statement")
+
+
+def sealing_record(encoded):
+    """The fields of the record of a sealing key, and of its statement."""
+    if len(encoded) > MAX_BUNDLE:
+        raise Refused("Scan.TooLong", "sealing record")
+    outer = _message("SealingKeyRecord", Span(encoded, 0), "sealing record", closed=True)
+    return outer, _message("SealingKeyStatement", outer["statement"], "sealing statement")

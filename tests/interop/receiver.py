@@ -1,4 +1,5 @@
-"""A receiver of events: the order of checks (docs/wire.md), but for policy, revocation, values and a program's own types."""
+"""A receiver of events: the order of checks (docs/wire.md), but for policy, revocation, values, a program's own
+types, and what is sealed or compressed."""
 
 import time
 from dataclasses import dataclass

@@ -74,32 +74,45 @@ def verify_bundle(encoded, roots, trust_domain, clock):
     not_before, sign_until, verify_until = (statement[name] for name in ("not_before", "sign_until", "verify_until"))
     if not (not_before < sign_until <= verify_until and sign_until - not_before <= DAY_MS):
         raise Refused("Lifetime")
-    chain = [certificate.data for certificate in statement["chain"]]
     at = clock.now if clock.now is not None else not_before
-    leaf = certificates.validate(chain, roots, trust_domain, at)
-    leaf_key = _leaf_key(leaf.spki)
-    if sha256(chain[0]) != leaf.sha256:
-        raise Refused("OtherLeaf")
-    if principal != leaf.principal:
-        raise Refused("OtherPrincipal")
-    if verify_until > leaf.chain_not_after:
-        raise Refused("OutlivesChain")
-    if clock.now is not None and clock.now > verify_until:
-        raise Refused("Expired")
-    if clock.now is not None and not_before > clock.now + clock.skew:
-        raise Refused("NotYetValid")
+    leaf = Vouching(statement["chain"], roots, trust_domain, at)
+    leaf.check(principal, not_before, verify_until, clock)
     public_key = statement["public_key"].data
     key = strict.load(public_key, "SigningKey")
-    signed = outer["statement"].data
-    possession = b"ransomeye.v1 key possession\0" + signed
+    possession = b"ransomeye.v1 key possession\0" + outer["statement"].data
     strict.verify(key, outer["possession_signature"].data, possession, "Possession")
-    scheme, verify_leaf = leaf_key
-    if outer["scheme"] != scheme:
-        raise Refused("SchemeMismatch")
-    context = b"\x20" * 64 + b"ransomeye.v1 key bundle\0"
-    verify_leaf(outer["leaf_signature"].data, context + leaf.sha256 + scheme.to_bytes(2, "big") + signed)
+    leaf.verify(b"ransomeye.v1 key bundle\0", outer)
     lifetime = not_before, sign_until, verify_until
-    return Bundle(sha256(encoded), principal, public_key, key, *lifetime, leaf.chain_not_after)
+    return Bundle(sha256(encoded), principal, public_key, key, *lifetime, leaf.leaf.chain_not_after)
+
+
+class Vouching:
+    """The certificate that stands behind a statement: that of a bundle or of a sealing key."""
+
+    def __init__(self, chain, roots, trust_domain, at):
+        self.first = chain[0].data
+        self.leaf = certificates.validate([certificate.data for certificate in chain], roots, trust_domain, at)
+        self.scheme, self.verify_leaf = _leaf_key(self.leaf.spki)
+
+    def check(self, principal, first, last, clock):
+        """The owner, and the first and last moment of what is stated."""
+        if sha256(self.first) != self.leaf.sha256:
+            raise Refused("OtherLeaf")
+        if principal != self.leaf.principal:
+            raise Refused("OtherPrincipal")
+        if last > self.leaf.chain_not_after:
+            raise Refused("OutlivesChain")
+        if clock.now is not None and clock.now > last:
+            raise Refused("Expired")
+        if clock.now is not None and first > clock.now + clock.skew:
+            raise Refused("NotYetValid")
+
+    def verify(self, context, outer):
+        """The scheme and the signature over the statement, in its context."""
+        if outer["scheme"] != self.scheme:
+            raise Refused("SchemeMismatch")
+        message = b"\x20" * 64 + context + self.leaf.sha256 + self.scheme.to_bytes(2, "big") + outer["statement"].data
+        self.verify_leaf(outer["leaf_signature"].data, message)
 
 
 def _leaf_key(spki):

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bus_acl::Policy;
-use bus_client::{BusClient, BusOptions, Provisioned};
+use bus_client::{BusClient, BusOptions, Provisioned, SealingKeys};
 use bus_natsd::{NatsServer, ServerConfig, TlsFiles};
 use bus_proto::{Endpoint, Principal, TrustDomain};
 use bus_tls::pki::{Authority, CaOptions, IssuedFiles, Profile};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// The trust domain of every test deployment.
 pub const TRUST_DOMAIN: &str = "ransomeye.test";
 
-/// Who makes the keys stream of a test deployment that has one.
+/// Who makes the key streams of a test deployment that has them.
 pub const PROVISIONER: &str = "control/provisioner";
 
 /// The pinned nats-server: `BUS_NATS_SERVER`, else the one that `cargo xtask fetch` put below the target directory.
@@ -50,16 +50,23 @@ impl Deployment {
         Self::start_with(components, |_| {})
     }
 
-    /// As [`Deployment::start`], with a keys stream, which [`PROVISIONER`] has made.
-    pub async fn start_with_keys_stream(components: &[&str]) -> Self {
+    /// As [`Deployment::start`], with the key streams, which [`PROVISIONER`] has made.
+    pub async fn start_with_key_streams(components: &[&str]) -> Self {
+        Self::start_with_key_streams_and(components, |_| {}).await
+    }
+
+    /// As [`Deployment::start_with_key_streams`], with further changes to the server's configuration.
+    pub async fn start_with_key_streams_and(components: &[&str], change: impl FnOnce(&mut ServerConfig)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let store = folder.path().join("jetstream");
         let deployment = Self::start_in(folder, components, |config| {
             config.jetstream_dir = Some(store);
             config.provisioner = Some(principal(PROVISIONER));
+            change(config);
         });
         let provisioner = deployment.connect(PROVISIONER).await;
-        assert_eq!(provisioner.provision_keys_stream().await.unwrap(), Provisioned::Created);
+        let done = provisioner.provision_key_streams().await.unwrap();
+        assert_eq!((done.bundles, done.sealing_keys), (Provisioned::Created, Provisioned::Created));
         provisioner.drain().await.unwrap();
         deployment
     }
@@ -112,6 +119,15 @@ impl Deployment {
     /// Connects as `role/component` with the product's own client.
     pub async fn connect(&self, name: &str) -> BusClient {
         BusClient::connect(self.options(name)).await.unwrap()
+    }
+
+    /// Publishes a sealing key of `role/component`, as if it had been there before: others can seal to it.
+    pub async fn publish_sealing_key(&self, name: &str) {
+        let identity = self.identity(name);
+        let keys = SealingKeys::open(SealingKeys::default_path(identity.key_path()), &identity.principal()).unwrap();
+        let component = BusClient::connect(BusOptions::new(self.server.url(), identity)).await.unwrap();
+        component.publish_sealing_key(&keys).await.unwrap();
+        component.drain().await.unwrap();
     }
 
     /// Replaces the server's components and policy, and reloads it.

@@ -182,6 +182,116 @@ async fn what_the_server_publishes_in_anothers_name_is_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_to_another_key_is_rejected_whosever_name_it_bears() {
+    refused_by(Layer::Receiver, "an agent seals to another key under the receiver's name").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_to_others_stays_closed() {
+    refused_by(Layer::Receiver, "an agent seals to everybody but the receiver").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrapped_key_is_good_for_its_own_recipient_alone() {
+    refused_by(Layer::Receiver, "an agent swaps wrapped keys").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_recipients_than_there_may_be_are_rejected() {
+    refused_by(Layer::Receiver, "an agent seals to too many").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipients_stand_in_order_and_once_each() {
+    refused_by(Layer::Receiver, "an agent seals to recipients out of order").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_opens_a_message_reads_what_every_recipient_reads() {
+    refused_by(Layer::Receiver, "an agent shows each recipient something else").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_opens_as_what_it_was_sealed_for_alone() {
+    refused_by(Layer::Receiver, "an agent seals with one value and signs another").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recipients_are_those_whom_it_was_sealed_to() {
+    refused_by(Layer::Receiver, "an agent changes the recipients of what is sealed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn references_are_sealed_apart_and_for_their_own_message() {
+    refused_by(Layer::Receiver, "an agent seals references as something else").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_goes_by_what_it_was_made_with() {
+    refused_by(Layer::Receiver, "an agent changes what names an epoch").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_wants_sealed_is_rejected_unsealed() {
+    refused_by(Layer::Receiver, "an agent does not seal what must be sealed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_inside_is_of_the_type_that_the_subject_names() {
+    refused_by(Layer::Receiver, "an agent seals a message of another type").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_do_not_nest() {
+    refused_by(Layer::Receiver, "an agent nests forms").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_decompresses_to_more_than_it_says_is_rejected() {
+    refused_by(Layer::Receiver, "an agent sends decompression bombs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_to_a_key_that_is_gone_is_rejected_with_its_version() {
+    refused_by(Layer::Receiver, "an agent seals to keys that are gone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sealed_for_one_message_opens_in_no_other() {
+    refused_by(Layer::Receiver, "an agent sends again what was sealed before").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_belongs_to_one_signing_key() {
+    refused_by(Layer::Receiver, "an agent uses the wrapped keys of others").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_is_known_keeps_its_keys_and_recipients() {
+    refused_by(Layer::Receiver, "an agent begins a second epoch of one name").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn epochs_without_end_take_bounded_room_and_keep_nobody_waiting() {
+    refused_by(Layer::Receiver, "an agent begins epochs without end").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_and_its_twin_tell_nothing_by_what_they_seal() {
+    refused_by(Layer::Receiver, "an agent is restored from a snapshot").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_publishes_a_sealing_key_as_another() {
+    refused_by(Layer::BrokerPermissions, "an agent publishes a sealing key as another").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_the_stream_of_sealing_keys_pushes_out_his_own() {
+    refused_by(Layer::Receiver, "an agent fills the stream of sealing keys").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_without_a_certificate_is_refused() {
     refused_by(Layer::BrokerTls, "a client without a certificate").await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bus_acl::{Policy, Why};
 use bus_client::{
-    BusClient, BusEvent, CloseReason, CommandHandler, ConnectError, PublishError, Rejected, RequestError, Status,
-    SubscribeError, Verified,
+    BusClient, BusEvent, CloseReason, CommandHandler, ConnectError, NoSealingKey, PublishError, Rejected, RequestError,
+    Status, SubscribeError, Verified,
 };
 use bus_proto::v1::{
     AlertEvent, CommandRequest, CommandResult, CommandStatus, CommandType, Envelope, Heartbeat, Severity,
@@ -50,7 +50,7 @@ async fn wait_for_event(events: &mut tokio::sync::broadcast::Receiver<BusEvent>,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agents_events_reach_core_with_their_sender() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
@@ -71,7 +71,7 @@ async fn an_agents_events_reach_core_with_their_sender() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_envelope_keeps_its_further_fields() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let mut alerts = core.subscribe::<AlertEvent>().await.unwrap();
@@ -94,7 +94,7 @@ async fn a_whole_envelope_keeps_its_further_fields() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_publish_never_reaches_the_server() {
-    let deployment = Deployment::start(&["agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01"]).await;
     let agent = deployment.connect("agent/agent-01").await;
     let position = deployment.server.log_position();
     let error = agent.send(&endpoint("agent/agent-02"), kill(1)).await.unwrap_err();
@@ -111,7 +111,7 @@ async fn a_denied_publish_never_reaches_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_subscription_is_an_error_of_the_call() {
-    let deployment = Deployment::start(&["agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01"]).await;
     let agent = deployment.connect("agent/agent-01").await;
     assert!(matches!(agent.subscribe::<TelemetryEvent>().await, Err(SubscribeError::Denied(_))));
     assert!(matches!(agent.subscribe::<AnyPayload>().await, Err(SubscribeError::Denied(_))));
@@ -132,8 +132,9 @@ async fn with_wider_policy(deployment: &Deployment, name: &str) -> BusClient {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denial_by_the_broker_is_the_error_of_the_call_that_caused_it() {
-    let deployment = Deployment::start(&["agent/agent-01", "agent/agent-02"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01", "agent/agent-02"]).await;
     let agent = with_wider_policy(&deployment, "agent/agent-01").await;
+    deployment.publish_sealing_key("agent/agent-02").await;
     for _ in 0..3 {
         let published = agent.send(&endpoint("agent/agent-02"), kill(1)).await;
         assert!(matches!(published, Err(PublishError::BrokerDenied { .. })), "{published:?}");
@@ -148,7 +149,7 @@ async fn a_denial_by_the_broker_is_the_error_of_the_call_that_caused_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn permissions_withdrawn_from_a_live_connection_are_reported() {
-    let mut deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let mut deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
@@ -179,7 +180,7 @@ impl CommandHandler for Obeys {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_reaches_its_agent_and_the_result_comes_back() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01", "agent/agent-02"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01", "agent/agent-02"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let _server = agent.serve_commands(Obeys).await.unwrap();
@@ -196,7 +197,7 @@ async fn a_command_reaches_its_agent_and_the_result_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_panics_is_answered_and_goes_on() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let _server = agent.serve_commands(Obeys).await.unwrap();
@@ -207,7 +208,7 @@ async fn a_handler_that_panics_is_answered_and_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_once_each_get_their_own_answer() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let _server = agent.serve_commands(Obeys).await.unwrap();
@@ -222,18 +223,34 @@ async fn many_requests_at_once_each_get_their_own_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_to_nobody_fails_at_once() {
-    let deployment = Deployment::start(&["core/core-01"]);
+async fn a_request_to_who_is_gone_fails_at_once() {
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
+    deployment.publish_sealing_key("agent/agent-01").await;
     let core = BusClient::connect(deployment.options("core/core-01").operation_timeout(PATIENCE)).await.unwrap();
-    let nobody = endpoint("agent/agent-01");
-    let asked = timeout(PATIENCE / 2, core.request::<CommandResult>(&nobody, kill(1)));
+    let gone = endpoint("agent/agent-01");
+    let asked = timeout(PATIENCE / 2, core.request::<CommandResult>(&gone, kill(1)));
     let answer = asked.await.expect("no wait for the timeout");
     assert!(matches!(answer, Err(RequestError::NoResponders { .. })), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_who_was_never_there_fails_at_once() {
+    let deployment = Deployment::start_with_key_streams(&["core/core-01"]).await;
+    let core = BusClient::connect(deployment.options("core/core-01").operation_timeout(PATIENCE)).await.unwrap();
+    let nobody = endpoint("agent/agent-01");
+    let asked = timeout(PATIENCE / 2, core.request::<CommandResult>(&nobody, kill(1)));
+    let answer = asked.await.expect("no wait for the timeout");
+    let Err(RequestError::Publish(PublishError::NoSealingKey(why))) = answer else { panic!("{answer:?}") };
+    assert_eq!(why, NoSealingKey::Unknown { component: nobody });
+    // Nor is anything else sent to it.
+    let sent = core.send(&endpoint("agent/agent-01"), kill(1)).await;
+    assert!(matches!(sent, Err(PublishError::NoSealingKey(NoSealingKey::Unknown { .. }))), "{sent:?}");
+    assert_eq!(core.stats().published, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_from_another_component_than_the_one_asked_is_refused() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01", "agent/agent-02"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01", "agent/agent-02"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let other = deployment.connect("agent/agent-02").await;
@@ -306,7 +323,7 @@ async fn a_registered_type_travels_and_an_unregistered_one_is_refused_on_both_si
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_large_is_refused_here_and_the_connection_stays() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let agent = deployment.connect("agent/agent-01").await;
     let connects = agent.stats().connects;
     let description = "x".repeat(4_000);
@@ -321,7 +338,7 @@ async fn a_message_that_is_too_large_is_refused_here_and_the_connection_stays() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envelope_of_somebody_else_or_out_of_bounds_is_refused_here() {
-    let deployment = Deployment::start(&["agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01"]).await;
     let agent = deployment.connect("agent/agent-01").await;
     let mut foreign = agent.envelope(beat(1)).unwrap();
     foreign.source_component = "core-01".into();
@@ -336,14 +353,14 @@ async fn an_envelope_of_somebody_else_or_out_of_bounds_is_refused_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_the_server_does_not_know_is_refused() {
-    let deployment = Deployment::start(&["core/core-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01"]).await;
     let refused = BusClient::connect(deployment.options("agent/agent-99")).await;
     assert!(matches!(refused, Err(ConnectError::Refused { .. })), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_refused_again_and_again_gives_up_and_its_streams_end() {
-    let mut deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let mut deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let options =
         deployment.options("agent/agent-01").give_up_after_refusals(3).reconnect_max_delay(Duration::from_millis(100));
     let agent = BusClient::connect(options).await.unwrap();
@@ -365,7 +382,7 @@ async fn a_client_that_is_refused_again_and_again_gives_up_and_its_streams_end()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_answers_within_its_timeout_and_says_so() {
-    let mut deployment = Deployment::start(&["core/core-01"]);
+    let mut deployment = Deployment::start_with_key_streams(&["core/core-01"]).await;
     let options = deployment.options("core/core-01");
     deployment.server.stop().unwrap();
     let refused = BusClient::connect(options).await;
@@ -374,7 +391,7 @@ async fn nothing_answers_within_its_timeout_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_ends_while_the_server_is_down_and_works_again_after_its_restart() {
-    let mut deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let mut deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let options = |name| {
         deployment
             .options(name)
@@ -411,7 +428,7 @@ async fn every_call_ends_while_the_server_is_down_and_works_again_after_its_rest
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_slow_subscriber_missed_is_counted_exactly() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = BusClient::connect(deployment.options("core/core-01").subscription_capacity(100)).await.unwrap();
     // Envelopes are counted: here each has one message.
     let agent = BusClient::connect(deployment.options("agent/agent-01").max_batch(1)).await.unwrap();
@@ -444,7 +461,7 @@ async fn what_a_slow_subscriber_missed_is_counted_exactly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_sends_what_is_waiting_and_closes() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
@@ -464,7 +481,7 @@ async fn draining_sends_what_is_waiting_and_closes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_certificate_is_used_without_a_restart() {
-    let deployment = Deployment::start(&["agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01"]).await;
     let agent = deployment.connect("agent/agent-01").await;
     let mut events = agent.events();
     assert_eq!(agent.refresh_identity().await.unwrap(), Refresh::Unchanged);
@@ -482,7 +499,7 @@ async fn a_rotated_certificate_is_used_without_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_the_client_ends_its_connection_and_every_task() {
-    let deployment = Deployment::start(&["agent/agent-01", "core/core-01"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01", "core/core-01"]).await;
     let core = deployment.connect("core/core-01").await;
     assert!(core.request::<CommandResult>(&endpoint("agent/agent-01"), kill(1)).await.is_err());
     let mut status = core.status();
@@ -493,7 +510,7 @@ async fn dropping_the_client_ends_its_connection_and_every_task() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_of_one_component_do_not_disturb_each_other() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let (one, two) = (deployment.connect("agent/agent-01").await, deployment.connect("agent/agent-01").await);
     let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
@@ -529,7 +546,7 @@ async fn a_denied_publish_is_a_security_warning_with_its_fields() {
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let deployment = Deployment::start(&["agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01"]).await;
     let agent = deployment.connect("agent/agent-01").await;
     assert!(agent.send(&endpoint("agent/agent-02"), kill(4_242)).await.is_err());
 
@@ -563,7 +580,7 @@ async fn a_subscription_beyond_the_servers_limit_is_an_error_of_the_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_work_again_after_their_permission_was_withdrawn_and_restored() {
     let everyone = ["core/core-01", "agent/agent-01"];
-    let mut deployment = Deployment::start(&everyone);
+    let mut deployment = Deployment::start_with_key_streams(&everyone).await;
     let core = BusClient::connect(deployment.options("core/core-01").operation_timeout(Duration::from_secs(2))).await;
     let core = core.unwrap();
     let agent = deployment.connect("agent/agent-01").await;
@@ -584,7 +601,7 @@ async fn requests_work_again_after_their_permission_was_withdrawn_and_restored()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_failed_while_the_server_was_down_is_not_carried_out_later() {
-    let mut deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let mut deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let options = |name| {
         deployment
             .options(name)
@@ -622,7 +639,7 @@ impl CommandHandler for Slow {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_answers_the_command_at_hand() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let (begun, finish) = <(std::sync::Arc<_>, std::sync::Arc<_>)>::default();
@@ -646,7 +663,7 @@ fn flood(agent: BusClient) -> tokio::task::JoinHandle<()> {
 }
 
 async fn denials_show_under_a_flood() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let options = deployment.options("core/core-01").subscription_capacity(10);
     let wide = Policy::from_toml(
         "version = 1\n[[rule]]\nrole = \"*\"\naction = \"publish\"\ntypes = \"*\"\nto = \"events\"\n\
@@ -677,7 +694,7 @@ async fn a_flooded_subscription_hides_no_denial_on_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_reader_that_keeps_up_misses_nothing() {
     const MESSAGES: u64 = 100_000;
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let options = deployment.options("core/core-01").subscription_capacity(1_000_000).subscription_bytes(1 << 30);
     let core = BusClient::connect(options).await.unwrap();
     let agent = deployment.connect("agent/agent-01").await;
@@ -697,7 +714,7 @@ async fn a_reader_that_keeps_up_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_whose_stream_never_pauses_lets_timers_run() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let mut telemetry = core.subscribe::<TelemetryEvent>().await.unwrap();
     let flood = flood(deployment.connect("agent/agent-01").await);
@@ -709,7 +726,7 @@ async fn a_reader_whose_stream_never_pauses_lets_timers_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_denied_type_does_not_hold_up_the_others() {
-    let deployment = Deployment::start(&["agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["agent/agent-01"]).await;
     let agent = with_wider_policy(&deployment, "agent/agent-01").await;
     agent.publish(load(1.0)).await.unwrap();
     let denied = agent.clone();
@@ -727,7 +744,7 @@ async fn one_denied_type_does_not_hold_up_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drains_at_once_all_succeed_and_the_command_at_hand_is_answered() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let (begun, finish) = <(std::sync::Arc<_>, std::sync::Arc<_>)>::default();
@@ -744,7 +761,7 @@ async fn drains_at_once_all_succeed_and_the_command_at_hand_is_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_that_takes_too_long_leaves_no_connection_behind() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let options = deployment.options("agent/agent-01").drain_timeout(Duration::from_millis(200));
     let agent = BusClient::connect(options).await.unwrap();
@@ -769,7 +786,7 @@ async fn a_drain_that_takes_too_long_leaves_no_connection_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_with_short_limits_come_through_in_the_end() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let _server = agent.serve_commands(Obeys).await.unwrap();
@@ -792,7 +809,7 @@ impl CommandHandler for PanicsAtOnce {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_panics_before_it_begins_is_answered_too() {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let _server = agent.serve_commands(PanicsAtOnce).await.unwrap();
@@ -802,7 +819,7 @@ async fn a_handler_that_panics_before_it_begins_is_answered_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_dropped_while_disconnected_lets_go_of_its_state() {
-    let mut deployment = Deployment::start(&["agent/agent-01"]);
+    let mut deployment = Deployment::start_with_key_streams(&["agent/agent-01"]).await;
     let agent = deployment.connect("agent/agent-01").await;
     deployment.server.kill().unwrap();
     wait_for(&agent, |status| *status == Status::Disconnected).await;
@@ -820,7 +837,7 @@ fn long_alert() -> AlertEvent {
 #[tokio::test]
 async fn large_messages_wait_for_room_and_arrive() {
     const ALERTS: u64 = 1_500;
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "agent/agent-01"]).await;
     let core = deployment.connect("core/core-01").await;
     let agent = deployment.connect("agent/agent-01").await;
     let mut alerts = core.subscribe::<AlertEvent>().await.unwrap();
@@ -855,7 +872,7 @@ async fn batches_fit_into_what_the_server_carries() {
 #[tokio::test]
 async fn a_request_that_is_given_up_takes_nothing_of_others_along() {
     const SENT: u64 = 1_500;
-    let deployment = Deployment::start(&["core/core-01", "core/core-02"]);
+    let deployment = Deployment::start_with_key_streams(&["core/core-01", "core/core-02"]).await;
     let policy = "version = 1\n[[rule]]\nrole = \"*\"\naction = \"publish\"\ntypes = \"*\"\nto = \"inbox:*/*\"\n\
         [[rule]]\nrole = \"*\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"inbox\"\n";
     let policy = Policy::from_toml(policy).unwrap();

@@ -8,6 +8,8 @@ mod desk;
 mod keys;
 #[path = "cli/proofs.rs"]
 mod proofs;
+#[path = "cli/sealing_keys.rs"]
+mod sealing_keys;
 // Elsewhere nobody is told.
 #[cfg(target_os = "linux")]
 #[path = "cli/rotation.rs"]
@@ -188,16 +190,20 @@ fn a_server_without_a_certificate_names_the_command_that_makes_one() {
 }
 
 #[test]
-fn a_server_provisions_its_keys_stream_with_a_certificate_that_it_issues_itself() {
+fn a_server_provisions_its_key_streams_with_a_certificate_that_it_issues_itself() {
     let desk = Desk::with(&["agent/agent-01"]);
     let mut server = desk.start("server run --from-pki pki --port 0 --json");
     let ready = server.event("ready");
     assert_eq!(ready["keys_stream"], "RANSOMEYE_KEYS");
+    assert_eq!(ready["sealing_stream"], "RANSOMEYE_SEALING");
     assert_eq!(ready["components"], 1, "the provisioner is no component");
     server.wait_for_log("RANSOMEYE_KEYS is there, created");
+    server.wait_for_log("RANSOMEYE_SEALING is there, created");
     let url = ready["url"].as_str().unwrap();
-    let again = desk.done(&format!("server provision --as control/provisioner --url {url} --json")).json();
-    assert_eq!((&again["stream"], &again["outcome"]), (&json!("RANSOMEYE_KEYS"), &json!("unchanged")));
+    let again = desk.done(&format!("server provision --as control/provisioner --url {url} --json"));
+    let records: Vec<Value> = again.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let unchanged = ["RANSOMEYE_KEYS", "RANSOMEYE_SEALING"];
+    assert_eq!(records, unchanged.map(|stream| json!({ "stream": stream, "outcome": "unchanged" })));
     desk.run(&format!("server provision --as agent/agent-01 --url {url}")).exits_with(3).says("provisioner");
     server.signal(Signal::HUP);
     assert_eq!(server.event("reloaded")["components"], 1);
@@ -212,21 +218,21 @@ fn a_server_provisions_its_keys_stream_with_a_certificate_that_it_issues_itself(
 }
 
 #[test]
-fn a_server_that_cannot_have_a_keys_stream_says_so_and_runs_without() {
+fn a_server_that_cannot_have_key_streams_says_so_and_runs_without() {
     let desk = Desk::with(&["agent/agent-01"]);
     let tls = "--cert pki/broker/nats-1.crt --key pki/broker/nats-1.key --ca pki/ca.crt --component agent/agent-01";
     let mut storeless = desk.start(&format!("server run {tls} --port 0 --json"));
     assert_eq!(storeless.event("ready")["keys_stream"], Value::Null);
-    storeless.wait_for_log("there is no keys stream");
+    storeless.wait_for_log("there are no key streams");
     let mut alone = desk.start(&format!("server run {tls} --port 0 --json --store streams"));
     assert_eq!(alone.event("ready")["keys_stream"], Value::Null);
-    alone.wait_for_log("nobody provisions the keys stream");
+    alone.wait_for_log("nobody provisions the key streams");
 
     desk.done("pki issue control/provisioner");
     desk.done("pki revoke control/provisioner");
     let mut revoked = desk.start("server run --from-pki pki --port 0 --json");
     assert_eq!(revoked.event("ready")["keys_stream"], Value::Null);
-    revoked.wait_for_log("nobody provisions the keys stream, as control/provisioner gets no certificate");
+    revoked.wait_for_log("nobody provisions the key streams, as control/provisioner gets no certificate");
     desk.run(&format!("server run {tls} --provisioner control/provisioner")).exits_with(2).says("--store");
 }
 
@@ -251,7 +257,11 @@ fn a_provisioner_with_credentials_of_its_own_needs_no_authority() {
          --store streams --provisioner ops/keeper --provisioner-cert pki/ops/keeper.crt --provisioner-key \
          pki/ops/keeper.key --root acme.prod --port 0 --json",
     );
-    assert_eq!(server.event("ready")["keys_stream"], "ACME_PROD_KEYS");
+    let ready = server.event("ready");
+    assert_eq!(
+        (&ready["keys_stream"], &ready["sealing_stream"]),
+        (&json!("ACME_PROD_KEYS"), &json!("ACME_PROD_SEALING"))
+    );
     assert!(desk.path("streams").is_dir());
     assert!(!desk.path("pki/control").exists());
 }
@@ -429,6 +439,14 @@ fn what_the_policy_denies_exits_with_3() {
     desk.run(&format!("agent --as core/core-01 --url {url}")).exits_with(3).says(denied);
 }
 
+/// Has a component subscribe to its inbox, so that others can seal to it, and go again.
+fn was_there(desk: &Desk, name: &str, url: &str) {
+    let mut sub = desk.start(&format!("sub command --inbox --as {name} --url {url}"));
+    sub.wait_for_log("subscribed");
+    sub.signal(Signal::TERM);
+    sub.ends_with(0);
+}
+
 #[test]
 fn what_only_the_broker_denies_exits_with_3() {
     let desk = Desk::with(&["agent/agent-01"]);
@@ -436,6 +454,7 @@ fn what_only_the_broker_denies_exits_with_3() {
     let everything = "[[rule]]\neffect = \"allow\"\nrole = \"*\"\naction = \"publish\"\ntypes = \"*\"\nto = \"inbox:*/*\"\n\
                       [[rule]]\neffect = \"allow\"\nrole = \"*\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"inbox\"\n";
     desk.write("mine.toml", &format!("version = 1\n{everything}"));
+    was_there(&desk, "agent/agent-01", &url);
     desk.run(&format!("command kill agent/agent-01 1 --as agent/agent-01 --policy mine.toml --url {url}"))
         .exits_with(3)
         .says("the broker denies");
@@ -463,9 +482,10 @@ fn who_does_not_answer_exits_with_5() {
     let dead = dead_address();
     desk.run(&format!("pub heartbeat --as agent/agent-01 --url {dead}")).exits_with(5).says(&dead);
     let (_server, url) = desk.serve();
-    desk.run(&format!("command kill agent/agent-01 1 --as core/core-01 --url {url}"))
-        .exits_with(5)
-        .says("agent/agent-01");
+    let command = format!("command kill agent/agent-01 1 --as core/core-01 --url {url}");
+    desk.run(&command).exits_with(1).says("no sealing key is known for agent/agent-01");
+    was_there(&desk, "agent/agent-01", &url);
+    desk.run(&command).exits_with(5).says("agent/agent-01");
 }
 
 #[test]
@@ -588,6 +608,31 @@ fn the_policy_answers_explains_and_renders() {
     assert_eq!(rendered["subscribe"]["allow"], subscribe);
     let foreign = "acl check spiffe://other.test/agent/a publish alert --trust-domain ransomeye.test";
     desk.run(foreign).exits_with(3);
+}
+
+#[test]
+fn the_policy_tells_how_messages_travel_and_warns_of_who_cannot_open_them() {
+    let desk = Desk::empty();
+    let core = "[[rule]]\nrole = \"core\"\naction = \"subscribe\"\ntypes = \"*\"\nfrom = \"events\"\n";
+    let form = "[[form]]\ntypes = [\"Alert\"]\nto = \"events\"\nseal = \"required\"\nrecipients = [\"core/core-01\"]\n";
+    desk.write("mine.toml", &format!("version = 1\n{core}{form}"));
+    let (named, other) =
+        ("core/core-01 subscribe alert --policy mine.toml", "core/core-02 subscribe alert --policy mine.toml");
+    let explained = desk.done(&format!("acl explain {named} --json")).json();
+    let matched = "Alert to events: must be sealed for core/core-01";
+    let form = serde_json::json!({
+        "seal": "required",
+        "recipients": ["core/core-01"],
+        "compress": false,
+        "matched": [{ "number": 1, "form": matched }],
+    });
+    assert_eq!((&explained["form"], &explained["warnings"]), (&form, &serde_json::json!([])));
+    let text = desk.done(&format!("acl explain {other}")).stdout;
+    let lines = ["form: must be sealed for core/core-01; not compressed", matched, "warning: spiffe://"];
+    assert!(lines.iter().all(|line| text.contains(line)), "{text}");
+    desk.run(&format!("acl check {other}")).exits_with(0).says("core/core-02 is none of the recipients");
+    let denied = desk.done("acl explain agent/agent-01 subscribe alert --policy mine.toml --json").json();
+    assert_eq!(denied["form"], Value::Null);
 }
 
 // Agents, watchers, publishers and subscribers.

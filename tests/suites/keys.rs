@@ -1,7 +1,10 @@
-//! The keys stream on a real nats-server: everyone stores its own bundles and reads everyone's, and can do nothing else.
+//! The key streams on a real nats-server: everyone stores its own and reads everyone's, and can do nothing else.
 //!
 //! Components speak to it with async-nats here, as what an attacker would send is sent as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
+#[path = "keys/sealing.rs"]
+mod sealing;
 
 use std::time::Duration;
 
@@ -14,18 +17,28 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const STREAM: &str = "RANSOMEYE_KEYS";
-const COMPONENTS: [&str; 2] = ["core/core-01", "agent/agent-01"];
+
+/// The name of each stream, and the subjects that it keeps.
+const BUNDLES: (&str, &str) = ("RANSOMEYE_KEYS", "ransomeye.keys");
+const SEALING: (&str, &str) = ("RANSOMEYE_SEALING", "ransomeye.sealing");
+const STREAMS: [(&str, &str); 2] = [BUNDLES, SEALING];
+
+const CORE: &str = "core/core-01";
+const AGENT: &str = "agent/agent-01";
+const COMPONENTS: [&str; 2] = [CORE, AGENT];
 
 /// A component's connection without our library, and the errors that the server sends it.
 struct Component {
     name: String,
+    stream: &'static str,
+    space: &'static str,
     nats: Client,
     errors: mpsc::UnboundedReceiver<String>,
 }
 
 impl Component {
-    async fn connect(deployment: &Deployment, name: &str) -> Self {
+    /// Connects, to speak with this stream.
+    async fn connect(deployment: &Deployment, name: &str, (stream, space): (&'static str, &'static str)) -> Self {
         let (sender, errors) = mpsc::unbounded_channel();
         let options = ConnectOptions::new()
             .tls_client_config((*deployment.identity(name).client_config()).clone())
@@ -39,11 +52,12 @@ impl Component {
                 }
                 async {}
             });
-        Self { name: name.to_owned(), nats: options.connect(deployment.server.url()).await.unwrap(), errors }
+        let nats = options.connect(deployment.server.url()).await.unwrap();
+        Self { name: name.to_owned(), stream, space, nats, errors }
     }
 
     fn keys(&self) -> String {
-        format!("ransomeye.keys.{}", self.name.replace('/', "."))
+        format!("{}.{}", self.space, self.name.replace('/', "."))
     }
 
     async fn ask(&self, subject: &str, body: impl Into<Vec<u8>>) -> Value {
@@ -61,7 +75,7 @@ impl Component {
         let inbox = self.nats.new_inbox();
         let mut answers = self.nats.subscribe(inbox.clone()).await.unwrap();
         let body = json!({ "batch": 8, "next_by_subj": subject, "seq": 1 }).to_string();
-        self.nats.publish_with_reply(format!("$JS.API.DIRECT.GET.{STREAM}"), inbox, body.into()).await.unwrap();
+        self.nats.publish_with_reply(format!("$JS.API.DIRECT.GET.{}", self.stream), inbox, body.into()).await.unwrap();
         let mut messages = Vec::new();
         loop {
             let message = timeout(PATIENCE, answers.next()).await.expect("an answer in time").expect("a subscription");
@@ -112,161 +126,188 @@ fn unprovisioned(store: &tempfile::TempDir) -> Deployment {
 
 #[tokio::test]
 async fn what_a_component_stores_any_other_reads() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let agent = Component::connect(&deployment, "agent/agent-01").await;
-    let core = Component::connect(&deployment, "core/core-01").await;
-    assert!(core.read(&agent.keys()).await.is_empty());
-    for bundle in ["first", "second"] {
-        assert_eq!(agent.store(bundle).await["stream"], STREAM);
-    }
-    core.store("another's").await;
-    for reader in [&agent, &core] {
-        assert_eq!(reader.read(&agent.keys()).await, ["first", "second"]);
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    for stream in STREAMS {
+        let agent = Component::connect(&deployment, AGENT, stream).await;
+        let core = Component::connect(&deployment, CORE, stream).await;
+        assert!(core.read(&agent.keys()).await.is_empty());
+        for bytes in ["first", "second"] {
+            assert_eq!(agent.store(bytes).await["stream"], stream.0);
+        }
+        core.store("another's").await;
+        for reader in [&agent, &core] {
+            assert_eq!(reader.read(&agent.keys()).await, ["first", "second"]);
+        }
     }
 }
 
 #[tokio::test]
 async fn the_end_of_a_batch_and_the_lack_of_one_are_told_apart() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let agent = Component::connect(&deployment, "agent/agent-01").await;
-    assert_eq!(status(&agent.get(&agent.keys()).await), Some(NOTHING));
-    agent.store("bundle").await;
-    let found = agent.get(&agent.keys()).await;
-    assert_eq!((found.len(), status(&found)), (2, Some(END)));
-
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
     let store = tempfile::tempdir().unwrap();
     let without = unprovisioned(&store);
-    let agent = Component::connect(&without, "agent/agent-01").await;
-    assert_eq!(status(&agent.get(&agent.keys()).await), Some(NOBODY));
-}
+    for stream in STREAMS {
+        let agent = Component::connect(&deployment, AGENT, stream).await;
+        assert_eq!(status(&agent.get(&agent.keys()).await), Some(NOTHING));
+        agent.store("bytes").await;
+        let found = agent.get(&agent.keys()).await;
+        assert_eq!((found.len(), status(&found)), (2, Some(END)));
 
-#[tokio::test]
-async fn a_ninth_bundle_drops_the_first_of_its_owner_alone() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let agent = Component::connect(&deployment, "agent/agent-01").await;
-    let core = Component::connect(&deployment, "core/core-01").await;
-    core.store("core's").await;
-    for bundle in 1..=9 {
-        agent.store(&bundle.to_string()).await;
+        let agent = Component::connect(&without, AGENT, stream).await;
+        assert_eq!(status(&agent.get(&agent.keys()).await), Some(NOBODY));
     }
-    assert_eq!(core.read(&agent.keys()).await, ["2", "3", "4", "5", "6", "7", "8", "9"]);
-    assert_eq!(agent.read(&core.keys()).await, ["core's"]);
 }
 
 #[tokio::test]
-async fn a_bundle_that_is_too_large_is_refused() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let agent = Component::connect(&deployment, "agent/agent-01").await;
-    assert_eq!(agent.store(&"x".repeat(16_384)).await["seq"], 1);
-    assert_eq!(agent.store(&"x".repeat(16_385)).await["error"]["err_code"], 10_054);
+async fn a_ninth_message_drops_the_first_of_its_owner_alone() {
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    for stream in STREAMS {
+        let agent = Component::connect(&deployment, AGENT, stream).await;
+        let core = Component::connect(&deployment, CORE, stream).await;
+        core.store("core's").await;
+        for number in 1..=9 {
+            agent.store(&number.to_string()).await;
+        }
+        assert_eq!(core.read(&agent.keys()).await, ["2", "3", "4", "5", "6", "7", "8", "9"]);
+        assert_eq!(agent.read(&core.keys()).await, ["core's"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused() {
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    for stream in STREAMS {
+        let agent = Component::connect(&deployment, AGENT, stream).await;
+        assert_eq!(agent.store(&"x".repeat(16_384)).await["seq"], 1);
+        assert_eq!(agent.store(&"x".repeat(16_385)).await["error"]["err_code"], 10_054);
+    }
 }
 
 #[tokio::test]
 async fn nobody_stores_under_anothers_name_or_sees_what_is_stored_go_by() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let mut agent = Component::connect(&deployment, "agent/agent-01").await;
-    let core = Component::connect(&deployment, "core/core-01").await;
-    agent.is_denied_publishing(&core.keys()).await;
-    assert!(core.read(&core.keys()).await.is_empty());
-    for filter in [agent.keys(), core.keys(), "ransomeye.keys.>".to_owned()] {
-        let _subscription = agent.nats.subscribe(filter.clone()).await.unwrap();
-        agent.is_denied(&format!("Subscription to \"{filter}\"")).await;
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    for stream in STREAMS {
+        let mut agent = Component::connect(&deployment, AGENT, stream).await;
+        let core = Component::connect(&deployment, CORE, stream).await;
+        agent.is_denied_publishing(&core.keys()).await;
+        assert!(core.read(&core.keys()).await.is_empty());
+        for filter in [agent.keys(), core.keys(), format!("{}.>", stream.1)] {
+            let _subscription = agent.nats.subscribe(filter.clone()).await.unwrap();
+            agent.is_denied(&format!("Subscription to \"{filter}\"")).await;
+        }
     }
 }
 
 #[tokio::test]
-async fn nobody_but_the_provisioner_manages_the_stream_and_nobody_empties_it() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let mut agent = Component::connect(&deployment, "agent/agent-01").await;
-    let mut provisioner = Component::connect(&deployment, PROVISIONER).await;
-    agent.store("bundle").await;
-    for operation in ["STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO"] {
-        agent.is_denied_publishing(&format!("$JS.API.{operation}.{STREAM}")).await;
-    }
-    let destructive = ["STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE", "STREAM.SNAPSHOT", "CONSUMER.CREATE"];
-    for operation in destructive {
-        for component in [&mut agent, &mut provisioner] {
-            component.is_denied_publishing(&format!("$JS.API.{operation}.{STREAM}")).await;
+async fn nobody_but_the_provisioner_manages_the_streams_and_nobody_empties_them() {
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    for stream in STREAMS {
+        let mut agent = Component::connect(&deployment, AGENT, stream).await;
+        let mut provisioner = Component::connect(&deployment, PROVISIONER, stream).await;
+        let (name, space) = stream;
+        agent.store("bytes").await;
+        for operation in ["STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO"] {
+            agent.is_denied_publishing(&format!("$JS.API.{operation}.{name}")).await;
         }
+        let destructive = ["STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE", "STREAM.SNAPSHOT", "CONSUMER.CREATE"];
+        for operation in destructive {
+            for component in [&mut agent, &mut provisioner] {
+                component.is_denied_publishing(&format!("$JS.API.{operation}.{name}")).await;
+            }
+        }
+        provisioner.is_denied_publishing("$JS.API.STREAM.CREATE.OTHER").await;
+        let update = json!({
+            "name": name, "subjects": [format!("{space}.*.*")], "storage": "file",
+            "deny_delete": false, "deny_purge": false,
+        });
+        let refused = provisioner.ask(&format!("$JS.API.STREAM.UPDATE.{name}"), update.to_string()).await;
+        assert_eq!(refused["error"]["err_code"], 10_052, "{refused}");
+        assert_eq!(agent.read(&agent.keys()).await, ["bytes"]);
     }
-    provisioner.is_denied_publishing("$JS.API.STREAM.CREATE.OTHER").await;
-    let update = json!({
-        "name": STREAM, "subjects": ["ransomeye.keys.*.*"], "storage": "file", "deny_delete": false, "deny_purge": false,
-    });
-    let refused = provisioner.ask(&format!("$JS.API.STREAM.UPDATE.{STREAM}"), update.to_string()).await;
-    assert_eq!(refused["error"]["err_code"], 10_052, "{refused}");
-    assert_eq!(agent.read(&agent.keys()).await, ["bundle"]);
 }
 
 #[tokio::test]
 async fn nobody_rolls_up_or_shortens_the_life_of_what_is_stored() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let agent = Component::connect(&deployment, "agent/agent-01").await;
-    agent.store("bundle").await;
-    for (name, value, code) in
-        [("Nats-Rollup", "all", 10_111), ("Nats-Rollup", "sub", 10_111), ("Nats-TTL", "1s", 10_166)]
-    {
-        let mut headers = HeaderMap::new();
-        headers.insert(name, value);
-        let answer = agent.nats.request_with_headers(agent.keys(), headers, "x".into()).await.unwrap();
-        let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
-        assert_eq!(answer["error"]["err_code"], code, "{name}: {answer}");
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    for stream in STREAMS {
+        let agent = Component::connect(&deployment, AGENT, stream).await;
+        agent.store("bytes").await;
+        for (name, value, code) in
+            [("Nats-Rollup", "all", 10_111), ("Nats-Rollup", "sub", 10_111), ("Nats-TTL", "1s", 10_166)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value);
+            let answer = agent.nats.request_with_headers(agent.keys(), headers, "x".into()).await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+            assert_eq!(answer["error"]["err_code"], code, "{name}: {answer}");
+        }
+        assert_eq!(agent.read(&agent.keys()).await, ["bytes"]);
     }
-    assert_eq!(agent.read(&agent.keys()).await, ["bundle"]);
 }
 
 #[tokio::test]
 async fn what_is_stored_outlives_a_restart_and_a_reload_of_the_server() {
-    let mut deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let agent = Component::connect(&deployment, "agent/agent-01").await;
-    agent.store("bundle").await;
-    let config = deployment.server.config().clone();
-    deployment.server.reload(config).unwrap();
-    assert_eq!(agent.read(&agent.keys()).await, ["bundle"]);
-    deployment.server.restart().unwrap();
-    let agent = Component::connect(&deployment, "agent/agent-01").await;
-    assert_eq!(agent.read(&agent.keys()).await, ["bundle"]);
-    let provisioner = deployment.connect(PROVISIONER).await;
-    assert_eq!(provisioner.provision_keys_stream().await.unwrap(), Provisioned::Unchanged);
+    let mut deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    for stream in STREAMS {
+        let agent = Component::connect(&deployment, AGENT, stream).await;
+        agent.store("bytes").await;
+        let config = deployment.server.config().clone();
+        deployment.server.reload(config).unwrap();
+        assert_eq!(agent.read(&agent.keys()).await, ["bytes"]);
+        deployment.server.restart().unwrap();
+        let agent = Component::connect(&deployment, AGENT, stream).await;
+        assert_eq!(agent.read(&agent.keys()).await, ["bytes"]);
+    }
+    let done = deployment.connect(PROVISIONER).await.provision_key_streams().await.unwrap();
+    assert_eq!((done.bundles, done.sealing_keys), (Provisioned::Unchanged, Provisioned::Unchanged));
 }
 
 #[tokio::test]
 async fn provisioning_puts_right_what_is_not_and_then_changes_nothing() {
     let store = tempfile::tempdir().unwrap();
     let deployment = unprovisioned(&store);
-    let raw = Component::connect(&deployment, PROVISIONER).await;
-    let other = json!({ "name": STREAM, "subjects": ["ransomeye.keys.>"], "storage": "file", "max_bytes": 1_000_000 });
-    raw.ask(&format!("$JS.API.STREAM.CREATE.{STREAM}"), other.to_string()).await;
+    let raw = Component::connect(&deployment, PROVISIONER, SEALING).await;
+    let (name, space) = SEALING;
+    let other = json!({ "name": name, "subjects": [format!("{space}.>")], "storage": "file", "max_bytes": 1_000_000 });
+    raw.ask(&format!("$JS.API.STREAM.CREATE.{name}"), other.to_string()).await;
     let provisioner = deployment.connect(PROVISIONER).await;
-    assert_eq!(provisioner.provision_keys_stream().await.unwrap(), Provisioned::Updated);
-    assert_eq!(provisioner.provision_keys_stream().await.unwrap(), Provisioned::Unchanged);
-    let config = raw.ask(&format!("$JS.API.STREAM.INFO.{STREAM}"), "").await["config"].take();
-    assert_eq!(config["subjects"], json!(["ransomeye.keys.*.*"]));
-    assert_eq!(config["max_msgs_per_subject"], 8);
-    for setting in ["allow_direct", "deny_delete", "deny_purge"] {
-        assert_eq!(config[setting], true, "{setting}");
+    let done = provisioner.provision_key_streams().await.unwrap();
+    assert_eq!((done.bundles, done.sealing_keys), (Provisioned::Created, Provisioned::Updated));
+    let done = provisioner.provision_key_streams().await.unwrap();
+    assert_eq!((done.bundles, done.sealing_keys), (Provisioned::Unchanged, Provisioned::Unchanged));
+    for ((name, space), days) in [(BUNDLES, 8_u64), (SEALING, 31)] {
+        let config = raw.ask(&format!("$JS.API.STREAM.INFO.{name}"), "").await["config"].take();
+        assert_eq!(config["subjects"], json!([format!("{space}.*.*")]));
+        assert_eq!(config["max_msgs_per_subject"], 8);
+        assert_eq!(config["max_age"], days * 24 * 3600 * 1_000_000_000);
+        for setting in ["allow_direct", "deny_delete", "deny_purge"] {
+            assert_eq!(config[setting], true, "{setting}");
+        }
     }
 }
 
 #[tokio::test]
 async fn settings_that_cannot_be_changed_are_for_the_operator() {
-    let store = tempfile::tempdir().unwrap();
-    let deployment = unprovisioned(&store);
-    let raw = Component::connect(&deployment, PROVISIONER).await;
-    let other = json!({
-        "name": STREAM, "subjects": ["ransomeye.keys.*.*"], "storage": "file", "max_bytes": 1_000_000, "allow_msg_ttl": true,
-    });
-    let made = raw.ask(&format!("$JS.API.STREAM.CREATE.{STREAM}"), other.to_string()).await;
-    assert!(made.get("error").is_none(), "{made}");
-    let error = deployment.connect(PROVISIONER).await.provision_keys_stream().await.unwrap_err();
-    assert!(matches!(&error, ProvisionError::Unchangeable { stream, .. } if stream == STREAM), "{error}");
-    assert!(error.to_string().contains("nats stream rm RANSOMEYE_KEYS"), "{error}");
+    for (name, space) in STREAMS {
+        let store = tempfile::tempdir().unwrap();
+        let deployment = unprovisioned(&store);
+        let raw = Component::connect(&deployment, PROVISIONER, (name, space)).await;
+        let other = json!({
+            "name": name, "subjects": [format!("{space}.*.*")], "storage": "file", "max_bytes": 1_000_000,
+            "allow_msg_ttl": true,
+        });
+        let made = raw.ask(&format!("$JS.API.STREAM.CREATE.{name}"), other.to_string()).await;
+        assert!(made.get("error").is_none(), "{made}");
+        let error = deployment.connect(PROVISIONER).await.provision_key_streams().await.unwrap_err();
+        assert!(matches!(&error, ProvisionError::Unchangeable { stream, .. } if stream == name), "{error}");
+        assert!(error.to_string().contains(&format!("nats stream rm {name}")), "{error}");
+    }
 }
 
 #[tokio::test]
 async fn who_is_not_the_provisioner_is_told_so() {
-    let deployment = Deployment::start_with_keys_stream(&COMPONENTS).await;
-    let error = deployment.connect("agent/agent-01").await.provision_keys_stream().await.unwrap_err();
+    let deployment = Deployment::start_with_key_streams(&COMPONENTS).await;
+    let error = deployment.connect(AGENT).await.provision_key_streams().await.unwrap_err();
     assert!(
         matches!(&error, ProvisionError::NotPermitted { principal, .. } if principal.role().as_str() == "agent"),
         "{error}"

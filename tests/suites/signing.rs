@@ -89,9 +89,9 @@ fn policy() -> Policy {
     Policy::from_toml(JOBS).unwrap()
 }
 
-/// A deployment of a core and an agent that exchange jobs.
-fn with_jobs() -> Deployment {
-    Deployment::start_with(&[CORE, AGENT], |config| config.policy = policy())
+/// A deployment of a core and agents that exchange jobs.
+async fn with_jobs() -> Deployment {
+    Deployment::start_with_key_streams_and(&[CORE, AGENT, OTHER], |config| config.policy = policy()).await
 }
 
 fn jobs(options: BusOptions) -> BusOptions {

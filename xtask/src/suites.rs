@@ -94,7 +94,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "keys",
-        covers: "the keys stream: who may store, read and provision",
+        covers: "the key streams: who may store, read and provision; sealing keys, published and found",
         budget: 60,
         needs_program: false,
         needs_python: false,
@@ -107,6 +107,14 @@ pub const SUITES: &[Suite] = &[
         needs_program: false,
         needs_python: false,
         cargo: &["--package", "bus-tests", "--test", "signing"],
+    },
+    Suite {
+        name: "sealing",
+        covers: "messages sealed end to end: who reads them, keys that change or are missing, references, compression",
+        budget: 180,
+        needs_program: false,
+        needs_python: false,
+        cargo: &["--package", "bus-tests", "--test", "sealing"],
     },
     Suite {
         name: "attacks",

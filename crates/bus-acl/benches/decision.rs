@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use bus_acl::{Action, Policy, Right, Rule, Types, Who, can_publish};
+use bus_acl::{Action, Destinations, FormRule, Policy, Right, Rule, Sealing, Types, Who, can_publish};
 use bus_proto::{ComponentId, Destination, MessageType, Principal, Role};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -50,5 +50,19 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decisions);
+fn forms(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("form");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
+    for rules in [0, 10, 1_000] {
+        let types = |place: usize| Types::only([format!("x-{place}").parse().unwrap()]);
+        let rule = |place| FormRule::seal(types(place), Destinations::Events, Sealing::Required);
+        let policy = Policy::default().with_forms((0..rules).map(rule));
+        let form = || black_box(&policy).form(black_box(&MessageType::Alert), &Destination::Events).sealing();
+        assert_eq!(form(), Sealing::Off);
+        group.bench_function(format!("{rules} rules, an event"), |bencher| bencher.iter(form));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decisions, forms);
 criterion_main!(benches);

@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use bus_proto::{Destination, MessageType, Principal};
+use bus_proto::{Destination, Endpoint, MessageType, Principal};
 
 use crate::decision::{Action, Request, Why};
+use crate::form::Form;
 use crate::policy::Policy;
 use crate::rule::Rule;
 
-/// Which rules match a request, and what comes of it.
+/// Which rules match a request, what comes of it, and how what is allowed travels.
 ///
 /// Printed, it is a few lines of text:
 ///
@@ -23,7 +24,8 @@ use crate::rule::Rule;
 /// assert_eq!(
 ///     explanation.to_string(),
 ///     "ALLOWED: spiffe://ransomeye.local/agent/a1 to publish Alert to events\n\
-///      rule 1 decides: allow role agent to publish Telemetry, Alert, Heartbeat to events",
+///      rule 1 decides: allow role agent to publish Telemetry, Alert, Heartbeat to events\n\
+///      form: not sealed; not compressed",
 /// );
 /// # Ok::<(), bus_proto::IdentityError>(())
 /// ```
@@ -32,6 +34,20 @@ pub struct Explanation<'a> {
     request: Request<'a>,
     decision: Result<(), Why>,
     matched: Vec<MatchedRule<'a>>,
+    form: Option<Form<'a>>,
+    warnings: Vec<Warning<'a>>,
+}
+
+/// What is allowed and yet is of no use, as nobody or not everybody can open what is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning<'a> {
+    /// Who asks may receive these events, and they are sealed for others.
+    #[error("{0} is none of the recipients that the policy names: it receives these events and cannot open them")]
+    NoRecipient(&'a Principal),
+    /// A form names this recipient, and no rule lets it receive these events.
+    #[error("{0} is a recipient, and the policy does not let it receive these events")]
+    NotReceived(&'a Endpoint),
 }
 
 /// A rule that matches a request.
@@ -69,6 +85,18 @@ impl<'a> Explanation<'a> {
     pub fn matched(&self) -> &[MatchedRule<'a>] {
         &self.matched
     }
+
+    /// How these messages travel, if they may.
+    #[must_use]
+    pub fn form(&self) -> Option<Form<'a>> {
+        self.form
+    }
+
+    /// What an operator will want to change although it is allowed.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning<'a>] {
+        &self.warnings
+    }
 }
 
 impl fmt::Display for Explanation<'_> {
@@ -81,12 +109,16 @@ impl fmt::Display for Explanation<'_> {
             let part = if *decides { "decides" } else { "matches too" };
             write!(f, "\nrule {number} {part}: {rule}")?;
         }
-        Ok(())
+        if let Some(form) = self.form {
+            write!(f, "\nform: {form}")?;
+            form.matching().try_for_each(|(number, rule)| write!(f, "\nform {number} matches: {rule}"))?;
+        }
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 
 impl Policy {
-    /// Decides as [`Policy::authorize`] does and says which rules led there.
+    /// Decides as [`Policy::authorize`] does and says which rules led there, and how the messages travel.
     #[must_use]
     pub fn explain<'a>(
         &'a self,
@@ -110,6 +142,31 @@ impl Policy {
             }));
         }
         matched.sort_by_key(|rule| rule.number);
-        Explanation { request, decision: decision.map(|_| ()), matched }
+        let form = decision.is_ok().then(|| self.form(message_type, destination));
+        let warnings = form.map(|form| self.warnings(request, form)).unwrap_or_default();
+        Explanation { request, decision: decision.map(|_| ()), matched, form, warnings }
+    }
+
+    /// What of these events reaches whom it does not serve. An inbox is read by its owner alone, who is a recipient.
+    fn warnings<'a>(&self, request: Request<'a>, form: Form<'a>) -> Vec<Warning<'a>> {
+        let (Destination::Events, Some(message_type)) = (request.destination, request.message_type) else {
+            return Vec::new();
+        };
+        let recipients = form.all_recipients();
+        let mut warnings = Vec::new();
+        if request.action == Action::Subscribe
+            && !recipients.is_empty()
+            && (self.is_foreign(request.principal) || !recipients.contains(&&request.principal.endpoint))
+        {
+            warnings.push(Warning::NoRecipient(request.principal));
+        }
+        let trust_domain = self.local().unwrap_or(&request.principal.trust_domain);
+        let receives = |endpoint: &Endpoint| {
+            let who = Principal { trust_domain: trust_domain.clone(), endpoint: endpoint.clone() };
+            self.authorize(&who, Action::Subscribe, message_type, request.destination).is_ok()
+        };
+        let idle = recipients.into_iter().filter(|recipient| !receives(recipient));
+        warnings.extend(idle.map(Warning::NotReceived));
+        warnings
     }
 }

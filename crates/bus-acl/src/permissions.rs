@@ -44,9 +44,10 @@ impl Policy {
     ///
     /// Apart from what the rules say, a component may always publish to its probe subject ([`SubjectRoot::probe`]) and
     /// receive what the broker itself answers it, under [`reply_prefix`]. Unless its role is reserved
-    /// ([`Role::is_reserved`](bus_proto::Role::is_reserved)), it may also publish its key bundles to
-    /// [`SubjectRoot::keys`], and ask the broker for anyone's ([`SubjectRoot::keys_lookup`]). A principal of a foreign trust domain gets nothing at all, and so does everyone while
-    /// the policy names trust domains and is not bound to its own.
+    /// ([`Role::is_reserved`](bus_proto::Role::is_reserved)), it may also leave its own key bundles and sealing keys in
+    /// their streams ([`SubjectRoot::bundles`], [`SubjectRoot::sealing_keys`]), and ask the broker for anyone's. A principal
+    /// of a foreign trust domain gets nothing at all, and so does everyone while the policy names trust domains and is not
+    /// bound to its own.
     ///
     /// ```
     /// use bus_acl::Policy;
@@ -69,7 +70,9 @@ impl Policy {
         }
         let mut publish_allow = BTreeSet::from([root.probe(&who.endpoint)]);
         if !who.role().is_reserved() {
-            publish_allow.extend([root.keys(&who.endpoint), root.keys_lookup()]);
+            for stream in [root.bundles(), root.sealing_keys()] {
+                publish_allow.extend([stream.subject(&who.endpoint), stream.lookup()]);
+            }
         }
         let mut publish_deny = BTreeSet::new();
         let mut subscribe_allow = BTreeSet::from([format!("{}.>", reply_prefix(&who.endpoint))]);

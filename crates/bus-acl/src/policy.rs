@@ -7,6 +7,7 @@ use bus_proto::{Destination, MessageType, Principal, TrustDomain};
 
 use crate::decision::{Action, Denied, Permit, Request, Why};
 use crate::default_policy::DEFAULT_RULES;
+use crate::form::FormRule;
 use crate::rule::{Effect, Rule, Space};
 
 /// A rule and its place in the policy's text, counted from 1.
@@ -16,11 +17,11 @@ pub(crate) struct Numbered {
     pub(crate) rule: Rule,
 }
 
-/// Who may do what.
+/// Who may do what, and how messages travel.
 ///
 /// A request is allowed if a rule allows it and none denies it; the order of the rules does not matter. A component reads
 /// no inbox but its own, whatever the rules say. [`Policy::default`] is the bus's default policy, the one of
-/// `policies/default.toml`.
+/// `policies/default.toml`. How messages travel, sealed or not, is told by [`Policy::form`].
 ///
 /// # Trust domains
 ///
@@ -45,6 +46,8 @@ pub struct Policy {
     spaces: [Bounds; 4],
     local: Option<TrustDomain>,
     names_domains: bool,
+    // In the order in which they were given.
+    pub(crate) forms: Vec<FormRule>,
 }
 
 /// Where one space's rules stand among all: those for every role from `start`, those for one role from `named`.
@@ -88,7 +91,7 @@ impl Policy {
             end: rules.partition_point(|numbered| numbered.rule.right.space() <= space),
         });
         let names_domains = rules.iter().any(|numbered| numbered.rule.who.trust_domain.is_some());
-        Self { rules, spaces, local: None, names_domains }
+        Self { rules, spaces, local: None, names_domains, forms: Vec::new() }
     }
 
     /// Binds the policy to the trust domain of the deployment, which rules without a trust domain are about.
@@ -189,6 +192,11 @@ impl Policy {
     /// Whether the policy cannot tell local principals from foreign ones although it has to.
     pub(crate) fn is_unbound(&self) -> bool {
         self.names_domains && self.local.is_none()
+    }
+
+    /// The trust domain of the deployment, if the policy is bound to it.
+    pub(crate) fn local(&self) -> Option<&TrustDomain> {
+        self.local.as_ref()
     }
 
     pub(crate) fn is_foreign(&self, who: &Principal) -> bool {

@@ -157,7 +157,7 @@ impl fmt::Display for Types {
 }
 
 /// Which inboxes a rule about directed messages means.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Inboxes {
     /// Any component's, written `*/*`.
     Any,
@@ -168,7 +168,7 @@ pub enum Inboxes {
 }
 
 impl Inboxes {
-    fn include(&self, owner: &Endpoint) -> bool {
+    pub(crate) fn include(&self, owner: &Endpoint) -> bool {
         match self {
             Self::Any => true,
             Self::OfRole(role) => *role == owner.role,

@@ -119,7 +119,8 @@ fn an_explanation_names_the_rule_that_decides_and_those_that_match_too() {
     assert_eq!(
         explain(MessageType::Heartbeat, Destination::Events),
         "ALLOWED: spiffe://ransomeye.local/agent/a1 to publish Heartbeat to events\n\
-         rule 1 decides: allow role agent to publish every type to events"
+         rule 1 decides: allow role agent to publish every type to events\n\
+         form: not sealed; not compressed"
     );
     assert_eq!(
         explain(MessageType::Heartbeat, inbox("core/c1")),
@@ -148,6 +149,7 @@ fn the_permissions_of_an_agent_are_exactly_these() {
         permissions.publish_allow,
         [
             "$JS.API.DIRECT.GET.RANSOMEYE_KEYS",
+            "$JS.API.DIRECT.GET.RANSOMEYE_SEALING",
             "ransomeye.control.bus.ping.agent.a1",
             "ransomeye.events.alert.agent.a1",
             "ransomeye.events.heartbeat.agent.a1",
@@ -155,6 +157,7 @@ fn the_permissions_of_an_agent_are_exactly_these() {
             "ransomeye.inbox.*.*.error.agent.a1",
             "ransomeye.inbox.*.*.result.agent.a1",
             "ransomeye.keys.agent.a1",
+            "ransomeye.sealing.agent.a1",
         ]
     );
     assert_eq!(permissions.subscribe_allow, ["_INBOX.agent.a1.>", "ransomeye.inbox.agent.a1.>"]);
@@ -169,11 +172,13 @@ fn the_permissions_of_the_core_are_exactly_these() {
         permissions.publish_allow,
         [
             "$JS.API.DIRECT.GET.ACME_PROD_KEYS",
+            "$JS.API.DIRECT.GET.ACME_PROD_SEALING",
             "acme.prod.control.bus.ping.core.c1",
             "acme.prod.inbox.*.*.command.core.c1",
             "acme.prod.inbox.*.*.error.core.c1",
             "acme.prod.inbox.*.*.result.core.c1",
             "acme.prod.keys.core.c1",
+            "acme.prod.sealing.core.c1",
         ]
     );
     assert_eq!(permissions.subscribe_allow, ["_INBOX.core.c1.>", "acme.prod.events.>", "acme.prod.inbox.core.c1.>"]);
@@ -185,7 +190,13 @@ fn without_rules_a_component_may_still_prove_that_it_is_connected_exchange_keys_
     let permissions = Policy::new([]).permissions(&SubjectRoot::default(), &principal("agent/a1"));
     assert_eq!(
         permissions.publish_allow,
-        ["$JS.API.DIRECT.GET.RANSOMEYE_KEYS", "ransomeye.control.bus.ping.agent.a1", "ransomeye.keys.agent.a1"]
+        [
+            "$JS.API.DIRECT.GET.RANSOMEYE_KEYS",
+            "$JS.API.DIRECT.GET.RANSOMEYE_SEALING",
+            "ransomeye.control.bus.ping.agent.a1",
+            "ransomeye.keys.agent.a1",
+            "ransomeye.sealing.agent.a1",
+        ]
     );
     assert_eq!(permissions.subscribe_allow, ["_INBOX.agent.a1.>"]);
 }

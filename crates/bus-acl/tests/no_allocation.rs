@@ -1,11 +1,11 @@
-//! A decision allocates nothing, whether it allows or denies.
+//! A decision allocates nothing, whether it allows or denies, and neither does the form of a message.
 #![allow(unsafe_code, reason = "a counting allocator has no safe form")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use bus_acl::{Action, Policy, can_publish};
+use bus_acl::{Action, Destinations, FormRule, Policy, Sealing, Types, can_publish};
 use bus_proto::{Destination, MessageType, Principal};
 
 /// The system's allocator, counting per thread what it is asked for.
@@ -66,6 +66,20 @@ fn a_decision_allocates_nothing() {
     }
     // Both kinds of answer were among them.
     assert!((1..42).contains(&permits));
+}
+
+#[test]
+fn how_messages_travel_is_decided_without_an_allocation() {
+    let core = "core/c1".parse().unwrap();
+    let rule = FormRule::seal(Types::EVERY, Destinations::Events, Sealing::On).with_recipients([core]);
+    let policy = Policy::default().with_forms([rule]);
+    let mut recipients = 0;
+    let count = allocations(|| {
+        let form = policy.form(&MessageType::Alert, &Destination::Events);
+        recipients = form.recipients().count();
+        (form.sealing(), form.compress())
+    });
+    assert_eq!((count, recipients), (0, 1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `bus acl`: the policy, asked and explained.
 
-use bus_acl::Action;
+use bus_acl::{Action, Explanation, Form};
 use bus_proto::{Destination, Endpoint, MessageType, Principal, TrustDomain};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -24,14 +24,14 @@ const ASSUMED_DOMAIN: &str = "ransomeye.local";
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub(crate) enum AclCommand {
-    /// Say whether something is allowed: exit code 0, or 3 when it is denied
+    /// Say whether something is allowed: exit code 0, or 3 when it is denied; and warn of what cannot be opened
     Check {
         #[command(flatten)]
         question: Question,
         #[command(flatten)]
         rules: RulesFlags,
     },
-    /// Say which rules decide, and how
+    /// Say which rules decide, and how; and how the messages travel: sealed, for whom, compressed
     Explain {
         #[command(flatten)]
         question: Question,
@@ -101,8 +101,11 @@ fn check(question: &Question, settings: &Settings, output: Output) -> anyhow::Re
     let Question { who, action, message_type, place } = question;
     let (who, local) = principal(who, settings)?;
     let to = destination(place, &who)?;
-    let decision = settings.policy()?.for_domain(local).authorize(&who, (*action).into(), message_type, &to);
-    match decision {
+    let policy = settings.policy()?.for_domain(local);
+    for warning in policy.explain(&who, (*action).into(), message_type, &to).warnings() {
+        tracing::warn!("{warning}");
+    }
+    match policy.authorize(&who, (*action).into(), message_type, &to) {
         Ok(permit) => {
             let subject = permit.subject(&settings.root());
             output.record(
@@ -133,22 +136,36 @@ fn explain(question: &Question, settings: &Settings, output: Output) -> anyhow::
     let to = destination(place, &who)?;
     let policy = settings.policy()?.for_domain(local);
     let explanation = policy.explain(&who, (*action).into(), message_type, &to);
-    let matched = || -> Value {
-        let rules = explanation.matched().iter();
-        rules.map(|m| json!({ "number": m.number, "rule": m.rule.to_string(), "decides": m.decides })).collect()
-    };
-    output.record(
-        || explanation.to_string(),
-        || {
-            json!({
-                "allowed": explanation.is_allowed(),
-                "request": explanation.request().to_string(),
-                "why": explanation.why().map(|why| why.to_string()),
-                "matched": matched(),
-            })
-        },
-    )?;
+    output.record(|| explanation.to_string(), || explained(&explanation))?;
     Ok(Outcome::Done)
+}
+
+fn explained(explanation: &Explanation<'_>) -> Value {
+    let rules = explanation.matched().iter();
+    let matched: Value =
+        rules.map(|m| json!({ "number": m.number, "rule": m.rule.to_string(), "decides": m.decides })).collect();
+    let warnings: Value = explanation.warnings().iter().map(ToString::to_string).collect();
+    json!({
+        "allowed": explanation.is_allowed(),
+        "request": explanation.request().to_string(),
+        "why": explanation.why().map(|why| why.to_string()),
+        "matched": matched,
+        "form": explanation.form().map(travels),
+        "warnings": warnings,
+    })
+}
+
+/// How messages travel. The recipients are everyone whom the policy knows of, the owner of the inbox included.
+fn travels(form: Form<'_>) -> Value {
+    let recipients: Value = form.all_recipients().into_iter().map(ToString::to_string).collect();
+    let matched: Value =
+        form.matching().map(|(number, rule)| json!({ "number": number, "form": rule.to_string() })).collect();
+    json!({
+        "seal": form.sealing().to_string(),
+        "recipients": recipients,
+        "compress": form.compress() == Some(true),
+        "matched": matched,
+    })
 }
 
 fn render(who: &str, settings: &Settings, output: Output) -> anyhow::Result<Outcome> {

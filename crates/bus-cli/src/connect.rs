@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use crate::exit::Failure;
-use crate::settings::Settings;
+use crate::settings::{Settings, sealing_passphrase};
 use crate::signals::{Rotation, Stop};
 use crate::values::duration_or_zero;
 
@@ -87,11 +87,13 @@ pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<BusClient> {
 
 async fn connect_for(settings: &Settings, stay: Stay) -> anyhow::Result<BusClient> {
     let options = settings.tls_options()?;
+    let sealing_keys = settings.sealing_keys(&options);
     let identity = tokio::task::spawn_blocking(move || TlsIdentity::load(options)).await??;
     let mut servers = settings.servers();
     let first = servers.next().context("no address")?;
     let mut options = BusOptions::new(first, identity).policy(settings.policy()?).root(settings.root());
-    options = options.store_bundles(stay == Stay::Long);
+    options = options.store_bundles(stay == Stay::Long).seal_directed(settings.seals());
+    options = options.sealing_keys_file(sealing_keys, sealing_passphrase()?);
     for server in servers {
         options = options.server(server);
     }

@@ -6,7 +6,9 @@ use std::io;
 use std::process::ExitCode;
 
 use bus_acl::PolicyError;
-use bus_client::{CloseReason, ConnectError, KeysError, ProvisionError, PublishError, RequestError, SubscribeError};
+use bus_client::{
+    CloseReason, ConnectError, KeysError, ProvisionError, PublishError, RequestError, SealingKeysError, SubscribeError,
+};
 use bus_tls::TlsError;
 use bus_tls::pki::PkiError;
 
@@ -112,6 +114,9 @@ fn of(error: &(dyn StdError + 'static)) -> Option<Outcome> {
     if let Some(KeysError::TimedOut { .. }) = error.downcast_ref() {
         return Some(Outcome::Unreachable);
     }
+    if let Some(error) = error.downcast_ref::<SealingKeysError>() {
+        return Some(of_sealing_keys(error));
+    }
     if let Some(error) = error.downcast_ref::<PkiError>() {
         return Some(of_pki(error));
     }
@@ -182,6 +187,22 @@ fn of_pki(error: &PkiError) -> Outcome {
     }
 }
 
+fn of_sealing_keys(error: &SealingKeysError) -> Outcome {
+    match error {
+        SealingKeysError::EmptyPassphrase => Outcome::Usage,
+        SealingKeysError::Exposed { .. }
+        | SealingKeysError::Damaged { .. }
+        | SealingKeysError::Unsupported { .. }
+        | SealingKeysError::OtherOwner { .. }
+        | SealingKeysError::PassphraseNeeded { .. }
+        | SealingKeysError::WrongPassphrase { .. }
+        | SealingKeysError::Passphrase { .. }
+        | SealingKeysError::NotAnExport { .. }
+        | SealingKeysError::Conflict { .. } => Outcome::Credentials,
+        _ => Outcome::Failed,
+    }
+}
+
 fn of_close(reason: &CloseReason) -> Outcome {
     match reason {
         CloseReason::Refused => Outcome::Denied,
@@ -205,6 +226,8 @@ mod tests {
             Outcome::Unreachable
         );
         assert_eq!(wrapped(PublishError::BrokerDenied { subject: "x".into() }.into()), Outcome::Denied);
+        assert_eq!(wrapped(SealingKeysError::WrongPassphrase { path: "x".into() }.into()), Outcome::Credentials);
+        assert_eq!(wrapped(SealingKeysError::Missing { path: "x".into() }.into()), Outcome::Failed);
         let nested = RequestError::Publish(PublishError::BrokerDenied { subject: "x".into() });
         assert_eq!(wrapped(nested.into()), Outcome::Denied);
         assert_eq!(wrapped(PkiError::NoAuthority { path: "x".into() }.into()), Outcome::Credentials);

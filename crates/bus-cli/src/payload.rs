@@ -1,7 +1,7 @@
 //! Payloads, for people and as JSON.
 
 use bus_proto::AnyPayload;
-use bus_proto::v1::{CommandStatus, CommandType, ErrorCode, Severity};
+use bus_proto::v1::{CommandStatus, CommandType, ErrorCode, Sealed, Severity};
 use serde_json::{Value, json};
 
 use crate::escape::plain;
@@ -22,7 +22,8 @@ pub(crate) fn to_json(payload: &AnyPayload) -> Value {
         AnyPayload::CommandResult(result) => json!({ "status": status(result.status), "detail": result.detail }),
         AnyPayload::Error(error) => json!({ "code": error_code(error.code), "message": error.message }),
         AnyPayload::Custom(custom) => json!({ "type_name": custom.type_name, "bytes": custom.value.len() }),
-        AnyPayload::Sealed(_) | AnyPayload::Batch(_) | AnyPayload::Compressed(_) => Value::Null,
+        AnyPayload::Sealed(sealed) => json!({ "sealed_to": sealed_to(sealed), "bytes": sealed.ciphertext.len() }),
+        AnyPayload::Batch(_) | AnyPayload::Compressed(_) => Value::Null,
     }
 }
 
@@ -38,8 +39,18 @@ pub(crate) fn to_text(payload: &AnyPayload) -> String {
         AnyPayload::CommandResult(result) => format!("{}: {}", status(result.status), plain(&result.detail)),
         AnyPayload::Error(error) => format!("{}: {}", error_code(error.code), plain(&error.message)),
         AnyPayload::Custom(custom) => format!("{}  {} bytes", plain(&custom.type_name), custom.value.len()),
-        AnyPayload::Sealed(_) | AnyPayload::Batch(_) | AnyPayload::Compressed(_) => String::new(),
+        AnyPayload::Sealed(sealed) => match sealed_to(sealed).as_slice() {
+            [] => format!("sealed  {} bytes", sealed.ciphertext.len()),
+            [only] => format!("sealed to {}  {} bytes", plain(only), sealed.ciphertext.len()),
+            several => format!("sealed to {} components  {} bytes", several.len(), sealed.ciphertext.len()),
+        },
+        AnyPayload::Batch(_) | AnyPayload::Compressed(_) => String::new(),
     }
+}
+
+/// Whom a message is sealed to, where it says so: the keys of its recipients come along from time to time.
+fn sealed_to(sealed: &Sealed) -> Vec<&str> {
+    sealed.wrapped_keys.iter().map(|key| key.recipient.as_str()).collect()
 }
 
 /// What a command asks for.

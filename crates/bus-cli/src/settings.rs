@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bus_acl::Policy;
+use bus_client::{SealingKeys, SecretString};
+use bus_crypto::zeroize::Zeroizing;
 use bus_proto::{Endpoint, SubjectRoot, TrustDomain};
 use bus_tls::{
     CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, CRL_VARIABLE, KEY_PERMISSIONS_VARIABLE, KeyPermissions,
@@ -20,6 +22,12 @@ const CONFIG_VARIABLE: &str = "BUS_CONFIG";
 const URL_VARIABLE: &str = "RANSOMEYE_BUS_URL";
 const POLICY_VARIABLE: &str = "RANSOMEYE_BUS_POLICY";
 const ROOT_VARIABLE: &str = "RANSOMEYE_BUS_ROOT";
+const SEALING_KEYS_VARIABLE: &str = "RANSOMEYE_SEALING_KEYS";
+const SEAL_VARIABLE: &str = "RANSOMEYE_BUS_SEAL";
+
+/// The passphrase that the sealing keys file is under. In the environment alone: arguments can be seen by others, and a
+/// passphrase in a file beside what it protects is none.
+pub(crate) const SEALING_PASSPHRASE_VARIABLE: &str = "RANSOMEYE_SEALING_PASSPHRASE";
 
 const DEFAULT_FILE: &str = "bus.toml";
 const DEFAULT_URL: &str = "tls://127.0.0.1:4222";
@@ -35,6 +43,16 @@ pub(crate) enum KeyAccess {
     OwnerOnly,
     /// Anybody, as in the mount of a Kubernetes secret
     Shared,
+}
+
+/// Whether directed messages are sealed, where the policy leaves it open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Seal {
+    /// To their destination
+    On,
+    /// Whoever hosts the broker can read them
+    Off,
 }
 
 /// What one place says: the flags, the environment, or the file. Nothing is checked yet.
@@ -78,6 +96,15 @@ pub(crate) struct Layer {
     /// Trust domain that every certificate must belong to [env: RANSOMEYE_TRUST_DOMAIN] [default: the CA's]
     #[arg(long, value_name = "NAME")]
     pub(crate) trust_domain: Option<String>,
+
+    /// File of this component's sealing keys, which its processes share [env: RANSOMEYE_SEALING_KEYS] [default: beside
+    /// the private key, with the extension `sealing`]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sealing_keys: Option<PathBuf>,
+
+    /// Whether directed messages are sealed where the policy leaves it open [env: RANSOMEYE_BUS_SEAL] [default: on]
+    #[arg(long, value_name = "WHETHER")]
+    pub(crate) seal: Option<Seal>,
 
     /// Policy to keep, TOML; the one that the server was configured from [env: RANSOMEYE_BUS_POLICY] [default: the
     /// built-in one]
@@ -159,6 +186,8 @@ impl Layer {
             crl: path(CRL_VARIABLE),
             key_permissions: text(KEY_PERMISSIONS_VARIABLE)?.map(|value| key_access(&value)).transpose()?,
             trust_domain: text(TRUST_DOMAIN_VARIABLE)?,
+            sealing_keys: path(SEALING_KEYS_VARIABLE),
+            seal: text(SEAL_VARIABLE)?.map(|value| seal(&value)).transpose()?,
             policy: path(POLICY_VARIABLE),
             root: text(ROOT_VARIABLE)?,
             ..Self::default()
@@ -176,8 +205,8 @@ impl Layer {
             // The default is relative to the file as well.
             layer.pki = Some(DEFAULT_PKI.into());
         }
-        let Self { pki, cert, key, ca, crl, policy, server, .. } = &mut layer;
-        for relative in [pki, cert, key, ca, crl, policy].into_iter().chain(server.paths()).flatten() {
+        let Self { pki, cert, key, ca, crl, sealing_keys, policy, server, .. } = &mut layer;
+        for relative in [pki, cert, key, ca, crl, sealing_keys, policy].into_iter().chain(server.paths()).flatten() {
             *relative = base.join(&*relative);
         }
         Ok(layer)
@@ -198,6 +227,8 @@ impl Layer {
             ca: self.ca,
             crl: self.crl,
             key_permissions: self.key_permissions,
+            sealing_keys: self.sealing_keys,
+            seal: self.seal,
             policy: self.policy,
             trust_domain: None,
             root: None,
@@ -214,6 +245,21 @@ impl Layer {
         }
         Ok(settings)
     }
+}
+
+/// The passphrase that the own sealing keys file is under, or is to be put under.
+pub(crate) fn sealing_passphrase() -> anyhow::Result<Option<SecretString>> {
+    let Some(value) = std::env::var_os(SEALING_PASSPHRASE_VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let text = value.into_string().map(Zeroizing::new);
+    let text = text.map_err(|_| Failure::usage(format!("{SEALING_PASSPHRASE_VARIABLE} is not UTF-8")))?;
+    Ok(Some(SecretString::from(text.as_str())))
+}
+
+fn seal(text: &str) -> anyhow::Result<Seal> {
+    Seal::from_str(text, false)
+        .map_err(|_| Failure::usage(format!("environment, {SEAL_VARIABLE}: it must be on or off")))
 }
 
 fn key_access(text: &str) -> anyhow::Result<KeyAccess> {
@@ -240,6 +286,8 @@ pub(crate) struct Settings {
     ca: Option<PathBuf>,
     crl: Option<PathBuf>,
     key_permissions: Option<KeyAccess>,
+    sealing_keys: Option<PathBuf>,
+    seal: Option<Seal>,
     policy: Option<PathBuf>,
     pub(crate) trust_domain: Option<TrustDomain>,
     root: Option<SubjectRoot>,
@@ -278,6 +326,8 @@ impl Settings {
             ca: self.ca.or(lower.ca),
             crl: self.crl.or(lower.crl),
             key_permissions: self.key_permissions.or(lower.key_permissions),
+            sealing_keys: self.sealing_keys.or(lower.sealing_keys),
+            seal: self.seal.or(lower.seal),
             policy: self.policy.or(lower.policy),
             trust_domain: self.trust_domain.or(lower.trust_domain),
             root: self.root.or(lower.root),
@@ -335,6 +385,16 @@ impl Settings {
             Some(KeyAccess::Shared) => KeyPermissions::Shared,
             Some(KeyAccess::OwnerOnly) | None => KeyPermissions::OwnerOnly,
         }
+    }
+
+    /// The file of the own sealing keys, beside the private key unless it is named.
+    pub(crate) fn sealing_keys(&self, tls: &TlsOptions) -> PathBuf {
+        self.sealing_keys.clone().unwrap_or_else(|| SealingKeys::default_path(tls.key_path()))
+    }
+
+    /// Whether directed messages are sealed where the policy leaves it open.
+    pub(crate) fn seals(&self) -> bool {
+        self.seal != Some(Seal::Off)
     }
 
     /// The policy, read anew on each call.
@@ -427,6 +487,19 @@ mod tests {
         assert_eq!(layer("").unwrap().key_permissions, None);
         let error = layer("all").unwrap_err().to_string();
         assert!(error.contains(KEY_PERMISSIONS_VARIABLE) && error.contains("shared"), "{error}");
+    }
+
+    #[test]
+    fn the_sealing_keys_are_beside_the_private_key_unless_they_are_named() {
+        let path = |settings: Settings| settings.sealing_keys(&settings.tls_options().unwrap());
+        assert_eq!(path(file("as = 'agent/a1'\npki = 'x'").unwrap()), Path::new("x/agent/a1.sealing"));
+        let named = "as = 'agent/a1'\nsealing_keys = 'file.sealing'";
+        assert_eq!(path(file(named).unwrap()), Path::new("file.sealing"));
+        let env = |name: &str| (name == SEALING_KEYS_VARIABLE).then(|| "env.sealing".into());
+        let environment = Layer::from_env(env).unwrap().check("environment").unwrap();
+        assert_eq!(path(environment.or(file(named).unwrap())), Path::new("env.sealing"));
+        let flags = Layer { sealing_keys: Some("flag.sealing".into()), ..Layer::default() }.check("flags").unwrap();
+        assert_eq!(path(flags.or(file(named).unwrap())), Path::new("flag.sealing"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bus_client::{BusClient, Rejected, Subscription, Verified};
 use bus_proto::{AnyPayload, MessageType, Payload, v1};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::capture::Capture;
 use crate::connect::{Patience, leave, remaining, until_closed};
@@ -78,6 +78,12 @@ pub(crate) async fn run(args: SubscribeArgs, settings: Settings, output: Output)
     }
 }
 
+/// What a message is about, where that is said to this component. `null` where it is said to others alone.
+fn references<T>(message: &Verified<T>) -> Option<Vec<Value>> {
+    let shown = |reference: &v1::Reference| json!({ "kind": reference.kind, "value": reference.value });
+    (!message.has_hidden_references()).then(|| message.references().iter().map(shown).collect())
+}
+
 struct Printer {
     left: Option<u64>,
     capture: Option<Capture>,
@@ -148,6 +154,8 @@ impl Printer {
                     "message_id": message.message_id(),
                     "sequence": message.sequence(),
                     "batch_index": message.batch_index(),
+                    "sealed": message.is_sealed(),
+                    "references": references(&message),
                     "evidence": file,
                     "payload": payload::to_json(&content),
                 })

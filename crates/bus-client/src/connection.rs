@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bus_proto::prost::bytes::Bytes;
@@ -18,10 +18,11 @@ use crate::error::{ConnectError, DrainError, PublishError};
 use crate::handler::ServerControl;
 use crate::inbound::{Gate, KeyRing, LookUps};
 use crate::options::BusOptions;
-use crate::outbound::{BatchBounds, Outlets, Ready, dispatch};
+use crate::outbound::{BatchBounds, Forms, Outlets, Ready, dispatch};
 use crate::probe::{AbortOnDrop, Replies};
 use crate::request::Requests;
 use crate::rotation::keep_bundle_stored;
+use crate::sealing::{Directory, OwnSealing, keep_sealing_key_published};
 use crate::shared::Shared;
 use crate::signer::Signer;
 use crate::status::{BusEvent, CloseReason, Stats, Status};
@@ -63,6 +64,10 @@ pub(crate) struct Inner {
     pub(crate) nats: async_nats::Client,
     pub(crate) shared: Arc<Shared>,
     pub(crate) gate: Arc<Gate>,
+    /// Our own SPIFFE ID.
+    pub(crate) own_id: String,
+    pub(crate) forms: Forms,
+    pub(crate) sealing: OwnSealing,
     pub(crate) outlets: Outlets,
     pub(crate) requests: Requests,
     pub(crate) replies: Replies,
@@ -70,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) signer: Arc<Signer>,
     pub(crate) store_bundles: bool,
     pub(crate) look_ups: LookUps,
+    pub(crate) directory: Directory,
     pub(crate) ready: Arc<Ready>,
     pub(crate) max_batch: usize,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -138,8 +144,11 @@ impl BusClient {
         let prefix = format!("{}.{}", reply_prefix(&shared.principal.endpoint), hex(&session));
         let replies = timeout(options.operation_timeout, nats.subscribe(format!("{prefix}.*"))).await;
         let replies = replies.map_err(|_| timed_out())?.map_err(|_| timed_out())?;
+        let own_id = shared.principal.spiffe_id();
         let gate = Gate {
             receiver: shared.principal.clone(),
+            own_id: own_id.clone(),
+            own_keys: options.sealing_keys.map(OnceLock::from).unwrap_or_default(),
             root: options.root,
             policy: options.policy.for_domain(shared.principal.trust_domain.clone()),
             registry: options.registry,
@@ -152,6 +161,9 @@ impl BusClient {
             nats,
             shared: Arc::clone(&shared),
             gate: Arc::new(gate),
+            own_id,
+            forms: options.forms,
+            sealing: OwnSealing::new(options.sealing_keys_file, &options.identity, options.sealing_key_age),
             outlets: Outlets::default(),
             requests: Requests::default(),
             replies: Replies::new(prefix, replies),
@@ -159,6 +171,7 @@ impl BusClient {
             signer: Arc::clone(&signer),
             store_bundles: options.store_bundles,
             look_ups: LookUps::default(),
+            directory: Directory::default(),
             ready: Arc::clone(&ready),
             max_batch: options.max_batch.clamp(1, bus_crypto::MAX_MEMBERS),
             runtime: tokio::runtime::Handle::current(),
@@ -175,8 +188,17 @@ impl BusClient {
             AbortOnDrop(tokio::spawn(watch_identity(Arc::downgrade(&inner), options.rotation_check))),
             AbortOnDrop(tokio::spawn(dispatch(Arc::downgrade(&inner), ready))),
             AbortOnDrop(tokio::spawn(keep_bundle_stored(Arc::downgrade(&inner), signer))),
+            AbortOnDrop(tokio::spawn(keep_sealing_key_published(Arc::downgrade(&inner)))),
         ];
         inner.background.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
+        if !inner.forms.seal_directed {
+            tracing::warn!(
+                target: "bus::security",
+                principal = %inner.shared.principal,
+                "directed messages are not sealed, as this client was told, but where the policy demands it: whoever \
+                 hosts the broker can read them"
+            );
+        }
         Ok(Self { inner })
     }
 
@@ -390,6 +412,8 @@ impl Inner {
         if self.identity.generation() != before {
             self.shared.emit(BusEvent::IdentityRotated);
             self.renew_signing_key().await;
+            // A record of the sealing key ends with the certificate that vouches for it.
+            self.renew_sealing_record().await;
             // It waits only while more than the connection takes is waiting, and fails only when the connection's task is
             // gone: then the next handshake will do.
             let _ = timeout(self.operation_timeout, self.nats.force_reconnect()).await;
@@ -430,6 +454,7 @@ async fn watch_identity(inner: Weak<Inner>, every: Duration) {
         // What is wrong with the files was reported as an event already.
         let _ = inner.refresh_identity().await;
         inner.renew_signing_key().await;
+        inner.renew_sealing_key().await;
     }
 }
 

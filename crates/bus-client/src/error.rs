@@ -1,9 +1,12 @@
 //! What can go wrong on this side, by operation.
 
 use bus_acl::Denied;
-use bus_proto::{EnvelopeError, PayloadError, Principal, v1};
+use bus_crypto::compression::CompressionError;
+use bus_crypto::sealing::SealError;
+use bus_proto::{EnvelopeError, MessageType, PayloadError, Principal, v1};
 
 use crate::inbound::Rejected;
+use crate::sealing::{NoSealingKey, SealingKeysError};
 use crate::signer::KeyError;
 use crate::status::CloseReason;
 
@@ -135,6 +138,24 @@ pub enum PublishError {
     /// There is no key to sign with.
     #[error("the message cannot be signed: {0}")]
     Key(Box<KeyError>),
+    /// There is no key to seal to. Nothing was sent.
+    #[error(transparent)]
+    NoSealingKey(#[from] NoSealingKey),
+    /// The message has to be sealed, and nobody is named who could read it.
+    #[error(
+        "the policy has {message_type} sealed and names no recipients: name some there (`recipients`), or with \
+         `BusOptions::seal_events`"
+    )]
+    NoRecipients {
+        /// The type.
+        message_type: MessageType,
+    },
+    /// The message could not be sealed. Nothing was sent.
+    #[error("the message cannot be sealed: {0}")]
+    Sealing(#[from] SealError),
+    /// The message could not be compressed. Nothing was sent.
+    #[error("the message cannot be compressed: {0}")]
+    Compression(#[from] CompressionError),
 }
 
 /// Why a subscription did not come about.
@@ -173,6 +194,9 @@ pub enum SubscribeError {
     /// The client is closed.
     #[error("the client is closed: {0}")]
     Closed(CloseReason),
+    /// There are no keys that others could seal to: whoever receives has some.
+    #[error(transparent)]
+    SealingKeys(#[from] SealingKeysError),
 }
 
 /// Why a request got no answer.
@@ -207,7 +231,7 @@ pub enum RequestError {
     Rejected(Rejected),
 }
 
-/// Why the keys stream is not as it has to be.
+/// Why a key stream is not as it has to be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProvisionError {
@@ -255,25 +279,41 @@ pub enum ProvisionError {
     Connection(#[from] PublishError),
 }
 
-/// Why the keys stream was of no use.
+/// Why a key stream, that of bundles or that of sealing keys, was of no use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysError {
     /// The server has none.
-    #[error("this bus has no keys stream: run the server with JetStream, and `bus server provision`")]
-    NoStream,
-    /// The server did not take the bundle.
-    #[error("the keys stream did not take the bundle: {reason}")]
+    #[error("this bus has no key stream `{stream}`: run the server with JetStream, and `bus server provision`")]
+    NoStream {
+        /// The stream.
+        stream: String,
+    },
+    /// The server did not take what was to be left there.
+    #[error("the key stream `{stream}` did not take the message: {reason}")]
     Refused {
+        /// The stream.
+        stream: String,
         /// What the server said.
         reason: String,
     },
+    /// Our sealing key cannot be published.
+    #[error("no record of our sealing key can be made: {reason}")]
+    Record {
+        /// What is wrong with it, or with our certificate.
+        reason: String,
+    },
+    /// Our sealing keys had to be replaced, and could not be.
+    #[error(transparent)]
+    SealingKeys(#[from] SealingKeysError),
     /// The system gives no randomness.
     #[error("the operating system gives no random bytes")]
     Randomness,
     /// The broker did not answer in time, or does not permit it.
-    #[error("the broker gave no answer about the keys stream for {timeout_ms} ms")]
+    #[error("the broker gave no answer about the key stream `{stream}` for {timeout_ms} ms")]
     TimedOut {
+        /// The stream.
+        stream: String,
         /// How long it waited, in milliseconds.
         timeout_ms: u128,
     },

@@ -1,13 +1,18 @@
 //! How a client connects, and the bounds it keeps.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bus_acl::Policy;
 use bus_proto::prost::Name;
-use bus_proto::{PayloadError, SubjectRoot, TypeRegistry};
+use bus_proto::{Endpoint, MessageType, PayloadError, SubjectRoot, TypeRegistry};
 use bus_tls::TlsIdentity;
+use secrecy::SecretString;
 
 use crate::connection::COMMON_MAX_PAYLOAD;
+use crate::outbound::Forms;
+use crate::sealing::{KeysFile, SealingKeys};
 
 /// How to connect, and every bound that the client keeps. Start with [`BusOptions::new`] and change what you need.
 ///
@@ -43,6 +48,10 @@ pub struct BusOptions {
     pub(crate) signing_key_age: Duration,
     pub(crate) max_batch: usize,
     pub(crate) store_bundles: bool,
+    pub(crate) forms: Forms,
+    pub(crate) sealing_keys: Option<SealingKeys>,
+    pub(crate) sealing_keys_file: Option<KeysFile>,
+    pub(crate) sealing_key_age: Duration,
 }
 
 impl BusOptions {
@@ -69,6 +78,10 @@ impl BusOptions {
             signing_key_age: Duration::from_secs(12 * 3_600),
             max_batch: 256,
             store_bundles: true,
+            forms: Forms { seal_directed: true, readers: BTreeMap::new() },
+            sealing_keys: None,
+            sealing_keys_file: None,
+            sealing_key_age: Duration::from_secs(7 * 86_400),
         }
     }
 
@@ -188,6 +201,43 @@ impl BusOptions {
     /// be sent; 256 unless set, which is also the most. 1 signs every message by itself.
     pub fn max_batch(mut self, messages: usize) -> Self {
         self.max_batch = messages;
+        self
+    }
+
+    /// The keys that others seal messages for this component to. Unless set, they are in a file beside the TLS private key
+    /// ([`SealingKeys::default_path`]), which is made with the first subscription, and which all processes of a component
+    /// share.
+    pub fn sealing_keys(mut self, keys: SealingKeys) -> Self {
+        self.sealing_keys = Some(keys);
+        self
+    }
+
+    /// The file with those keys, if it is another one, or under a passphrase. It is opened, and made if there is none, with the
+    /// first subscription.
+    pub fn sealing_keys_file(mut self, path: impl Into<PathBuf>, passphrase: Option<SecretString>) -> Self {
+        self.sealing_keys_file = Some(KeysFile { path: path.into(), passphrase });
+        self
+    }
+
+    /// After what time others are to seal to a new key; seven days unless set, 30 at most. Looked at as often as the
+    /// certificate files are.
+    pub fn sealing_key_age(mut self, age: Duration) -> Self {
+        self.sealing_key_age = age;
+        self
+    }
+
+    /// Whether directed messages are sealed to their destination where the policy leaves that open; they are unless set.
+    /// Without, whoever hosts the broker can read them: the client says so when it connects. What the policy has
+    /// sealed (`seal = "required"`) is sealed nevertheless.
+    pub fn seal_directed(mut self, seal: bool) -> Self {
+        self.forms.seal_directed = seal;
+        self
+    }
+
+    /// Seals the events of a type to these components, and to those whom the policy names. Whoever else may subscribe to
+    /// them sees that they are sealed, and nothing of what they say.
+    pub fn seal_events(mut self, message_type: MessageType, readers: impl IntoIterator<Item = Endpoint>) -> Self {
+        self.forms.readers.entry(message_type).or_default().extend(readers);
         self
     }
 }

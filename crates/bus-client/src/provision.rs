@@ -1,23 +1,29 @@
-//! The keys stream: made, or brought to what it has to be, by the one component that may.
+//! The key streams: made, or brought to what they have to be, by the one component that may.
 //!
 //! JetStream's interface is JSON over requests. Three of them are needed, so they are written here by hand.
 
 use bus_crypto::MAX_BUNDLE_LEN;
-use bus_proto::SubjectRoot;
+use bus_crypto::sealing::record::MAX_RECORD_LEN;
 use bus_proto::prost::bytes::Bytes;
+use bus_proto::{KeyStream, SubjectRoot};
 use serde_json::{Map, Value, json};
 
 use crate::connection::{BusClient, Inner};
-use crate::error::{KeysError, ProvisionError, PublishError};
+use crate::error::{ProvisionError, PublishError};
+use crate::key_stream::{KEPT, Unanswered};
 
-/// How many bundles of one component the stream keeps; the next one drops the oldest.
-pub(crate) const BUNDLES_KEPT: usize = 8;
-
-/// The most that it keeps in all, in bytes: the most of 2,048 components, and bundles as they are of very many more.
+/// The most that a stream keeps in all, in bytes: the most of 2,048 components, and what they leave as a rule of very many
+/// more.
 const MAX_BYTES: u32 = 256 * 1024 * 1024;
 
-/// How long it keeps a bundle, in nanoseconds: eight days.
-const MAX_AGE: u64 = 8 * 24 * 3600 * 1_000_000_000;
+/// A day in nanoseconds.
+const DAY: u64 = 24 * 3600 * 1_000_000_000;
+
+/// How long a bundle is kept, in nanoseconds: a key signs for at most one day, and is verified for seven more.
+const MAX_AGE_OF_BUNDLES: u64 = 8 * DAY;
+
+/// How long the record of a sealing key is kept, in nanoseconds: it is of use for at most 30 days.
+const MAX_AGE_OF_RECORDS: u64 = 31 * DAY;
 
 /// Within which time a repeated message id counts as a repetition, in nanoseconds. Nobody sets such ids.
 const DUPLICATE_WINDOW: u64 = 120 * 1_000_000_000;
@@ -27,11 +33,11 @@ const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10_039;
 const INVALID_CONFIGURATION: u64 = 10_052;
 const NO_SUCH_STREAM: u64 = 10_059;
 
-/// What [`BusClient::provision_keys_stream`] did.
+/// What [`BusClient::provision_key_streams`] did about one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provisioned {
-    /// There was no keys stream, and now there is one.
+    /// There was no such stream, and now there is one.
     Created,
     /// There was one with other settings, and now they are right.
     Updated,
@@ -39,36 +45,61 @@ pub enum Provisioned {
     Unchanged,
 }
 
+/// What [`BusClient::provision_key_streams`] did about each stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProvisionedStreams {
+    /// About that of the key bundles ([`SubjectRoot::bundles`]).
+    pub bundles: Provisioned,
+    /// About that of the sealing keys ([`SubjectRoot::sealing_keys`]).
+    pub sealing_keys: Provisioned,
+}
+
 impl BusClient {
-    /// Sees to it that the keys stream ([`SubjectRoot::keys_stream`]) is there, with the settings it has to have.
+    /// Sees to it that the two key streams are there, with the settings that they have to have: that of the key bundles
+    /// ([`SubjectRoot::bundles`]), and that of the sealing keys ([`SubjectRoot::sealing_keys`]).
     ///
-    /// Every component keeps its key bundles there, and any component reads them. The stream keeps the last eight bundles
-    /// of each component, of at most 16 KiB each, on disk, for eight days. Nobody can delete from it, purge it or roll it
-    /// up. It is made with one replica; the number of replicas and the placement of a stream that is there stay as they
-    /// are.
+    /// Every component leaves its own there, and any component reads them. A stream keeps the latest eight messages of each
+    /// component, of at most 16 KiB each, on disk: bundles for eight days, records of sealing keys for 31. Nobody can delete
+    /// from it, purge it or roll it up. It is made with one replica; the number of replicas and the placement of a stream
+    /// that is there stay as they are.
     ///
     /// Only the server's provisioner may do this. Doing it again changes nothing.
     ///
     /// ```no_run
     /// # async fn run(bus: bus_client::BusClient) -> Result<(), bus_client::ProvisionError> {
-    /// let done = bus.provision_keys_stream().await?;
-    /// println!("{}: {done:?}", bus.root().keys_stream());
+    /// let done = bus.provision_key_streams().await?;
+    /// println!("{}: {:?}", bus.root().bundles().name(), done.bundles);
+    /// println!("{}: {:?}", bus.root().sealing_keys().name(), done.sealing_keys);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// When the server has no JetStream, does not let this component do it, refuses the stream, or does not answer within
-    /// the operation timeout. [`ProvisionError::Unchangeable`] is for an operator to resolve.
-    pub async fn provision_keys_stream(&self) -> Result<Provisioned, ProvisionError> {
+    /// When the server has no JetStream, does not let this component do it, refuses a stream, or does not answer within
+    /// the operation timeout. [`ProvisionError::Unchangeable`] is for an operator to resolve. The stream of bundles comes
+    /// first, and stays when the other one cannot be had.
+    pub async fn provision_key_streams(&self) -> Result<ProvisionedStreams, ProvisionError> {
         let inner = &self.inner;
         inner.wait_until_up().await?;
         let root = &inner.gate.root;
-        let mut wanted = keys_stream(root);
-        let Some(found) = inner.stream("INFO", None).await? else {
-            inner.stream("CREATE", Some(&wanted)).await?.ok_or_else(|| inner.no_answer("CREATE"))?;
-            return Ok(Provisioned::Created);
+        let bundles = inner.provision(root.bundles(), bundles_config(root)).await?;
+        let sealing_keys = inner.provision(root.sealing_keys(), sealing_keys_config(root)).await?;
+        Ok(ProvisionedStreams { bundles, sealing_keys })
+    }
+}
+
+impl Inner {
+    async fn provision(
+        &self,
+        stream: KeyStream<'_>,
+        mut wanted: Map<String, Value>,
+    ) -> Result<Provisioned, ProvisionError> {
+        let stream = stream.name();
+        let Some(found) = self.stream(&stream, "INFO", None).await? else {
+            let made = self.stream(&stream, "CREATE", Some(&wanted)).await?;
+            return made.map(|_| Provisioned::Created).ok_or_else(|| no_answer(&stream, "CREATE"));
         };
         for operators in ["num_replicas", "placement"] {
             if let Some(value) = found.get(operators) {
@@ -78,29 +109,32 @@ impl BusClient {
         if significant(&found) == significant(&wanted) {
             return Ok(Provisioned::Unchanged);
         }
-        let updated = inner.stream("UPDATE", Some(&wanted)).await?.ok_or_else(|| inner.no_answer("UPDATE"))?;
+        let updated = self.stream(&stream, "UPDATE", Some(&wanted)).await?;
+        let updated = updated.ok_or_else(|| no_answer(&stream, "UPDATE"))?;
         // A server may know settings that are not known here, and have its own defaults for them.
         let is_same = significant(&found) == significant(&updated);
         Ok(if is_same { Provisioned::Unchanged } else { Provisioned::Updated })
     }
-}
 
-impl Inner {
-    /// Asks JetStream about the keys stream, and returns its configuration; `None` when there is no such stream.
+    /// Asks JetStream about a stream, and returns its configuration; `None` when there is no such stream.
     async fn stream(
         &self,
+        stream: &str,
         operation: &'static str,
         config: Option<&Map<String, Value>>,
     ) -> Result<Option<Map<String, Value>>, ProvisionError> {
-        let stream = self.gate.root.keys_stream();
         let body = config.map_or_else(Bytes::new, |config| Bytes::from(json!(config).to_string()));
-        let mut answer = self.jetstream(&format!("$JS.API.STREAM.{operation}.{stream}"), body).await?;
+        let answer = self.jetstream(&format!("$JS.API.STREAM.{operation}.{stream}"), body).await?;
+        let Ok(mut answer) = serde_json::from_slice::<Value>(&answer) else {
+            return Err(no_answer(stream, operation));
+        };
         let Some((code, reason)) = refusal(&answer) else {
             return match answer.get_mut("config").map(Value::take) {
                 Some(Value::Object(config)) => Ok(Some(config)),
-                _ => Err(self.no_answer(operation)),
+                _ => Err(no_answer(stream, operation)),
             };
         };
+        let stream = stream.to_owned();
         match code {
             NO_SUCH_STREAM if operation == "INFO" => Ok(None),
             NO_JETSTREAM_FOR_ACCOUNT => Err(ProvisionError::NoJetStream),
@@ -110,7 +144,7 @@ impl Inner {
     }
 
     /// One request, answered, denied or given up within the operation timeout.
-    async fn jetstream(&self, subject: &str, body: Bytes) -> Result<Value, ProvisionError> {
+    async fn jetstream(&self, subject: &str, body: Bytes) -> Result<Bytes, ProvisionError> {
         let moment = self.shared.verdicts.now();
         let answered = tokio::select! {
             answered = self.ask_broker(subject.to_owned(), body) => answered,
@@ -121,21 +155,17 @@ impl Inner {
                 });
             }
         };
-        match answered {
-            Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| self.no_answer(subject)),
-            Err(KeysError::NoStream) => Err(ProvisionError::NoJetStream),
-            Err(KeysError::Randomness) => Err(PublishError::Randomness.into()),
-            Err(_) => Err(ProvisionError::TimedOut { timeout_ms: self.operation_timeout.as_millis() }),
-        }
+        answered.map(|answer| answer.payload).map_err(|why| match why {
+            Unanswered::NoResponders => ProvisionError::NoJetStream,
+            Unanswered::Randomness => PublishError::Randomness.into(),
+            Unanswered::TimedOut => ProvisionError::TimedOut { timeout_ms: self.operation_timeout.as_millis() },
+        })
     }
+}
 
-    fn no_answer(&self, operation: &str) -> ProvisionError {
-        ProvisionError::Refused {
-            stream: self.gate.root.keys_stream(),
-            reason: format!("its answer to {operation} is not understood"),
-            code: 0,
-        }
-    }
+fn no_answer(stream: &str, operation: &str) -> ProvisionError {
+    let reason = format!("its answer to {operation} is not understood");
+    ProvisionError::Refused { stream: stream.to_owned(), reason, code: 0 }
 }
 
 /// The number and the words of a refusal, if an answer of JetStream is one.
@@ -146,21 +176,30 @@ pub(crate) fn refusal(answer: &Value) -> Option<(u64, String)> {
     Some((error.get("err_code").and_then(Value::as_u64).unwrap_or_default(), reason))
 }
 
-/// The keys stream as it has to be.
-fn keys_stream(root: &SubjectRoot) -> Map<String, Value> {
+/// The stream of key bundles as it has to be.
+fn bundles_config(root: &SubjectRoot) -> Map<String, Value> {
+    config(root.bundles(), "Key bundles of the components", MAX_AGE_OF_BUNDLES, MAX_BUNDLE_LEN)
+}
+
+/// The stream of sealing keys as it has to be.
+fn sealing_keys_config(root: &SubjectRoot) -> Map<String, Value> {
+    config(root.sealing_keys(), "Sealing keys of the components", MAX_AGE_OF_RECORDS, MAX_RECORD_LEN)
+}
+
+fn config(stream: KeyStream<'_>, description: &str, max_age: u64, max_len: usize) -> Map<String, Value> {
     let config = json!({
-        "name": root.keys_stream(),
-        "description": "Key bundles of the components",
-        "subjects": [root.keys_filter()],
+        "name": stream.name(),
+        "description": description,
+        "subjects": [stream.filter()],
         "storage": "file",
         "retention": "limits",
         "discard": "old",
         "num_replicas": 1,
         "compression": "none",
-        "max_msgs_per_subject": BUNDLES_KEPT,
-        "max_msg_size": MAX_BUNDLE_LEN,
+        "max_msgs_per_subject": KEPT,
+        "max_msg_size": max_len,
         "max_bytes": MAX_BYTES,
-        "max_age": MAX_AGE,
+        "max_age": max_age,
         "max_msgs": -1,
         "max_consumers": -1,
         "duplicate_window": DUPLICATE_WINDOW,
@@ -196,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_the_server_adds_to_a_configuration_makes_no_difference() {
-        let wanted = keys_stream(&SubjectRoot::default());
+        let wanted = sealing_keys_config(&SubjectRoot::default());
         let mut found = wanted.clone();
         let added = json!({
             "sealed": false, "mirror_direct": false, "consumer_limits": {}, "metadata": { "_nats.ver": "2.15.1" },

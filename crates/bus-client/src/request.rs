@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bus_proto::v1::Envelope;
 use bus_proto::{AnyPayload, Destination, Endpoint, IntoOutgoing, MessageType, Payload, Principal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -13,6 +12,7 @@ use crate::backlog::{Arrival, Backlog, Feed};
 use crate::connection::{BusClient, Inner};
 use crate::error::{PublishError, RequestError, SubscribeError};
 use crate::inbound::{AskFor, Intake, Refused, Rejected, Verified};
+use crate::outbound::FilledIn;
 use crate::probe::AbortOnDrop;
 use crate::status::{CloseReason, Status};
 use crate::time::{millis, unix_ms};
@@ -98,19 +98,21 @@ impl BusClient {
         limit: Duration,
     ) -> Result<Verified<R>, RequestError> {
         let timed_out = || RequestError::TimedOut { destination: to.to_string(), timeout_ms: limit.as_millis() };
-        let mut envelope = self.envelope(message)?;
-        if envelope.expires_at == 0 {
-            envelope.expires_at = unix_ms().saturating_add(millis(limit)).saturating_add(self.inner.gate.skew_ms);
+        let mut message = self.fill_in(message)?;
+        if message.envelope.expires_at == 0 {
+            message.envelope.expires_at =
+                unix_ms().saturating_add(millis(limit)).saturating_add(self.inner.gate.skew_ms);
         }
-        let answer = timeout(limit, self.inner.ask::<R>(to, envelope)).await.unwrap_or_else(|_| Err(timed_out()))?;
+        let answer = timeout(limit, self.inner.ask::<R>(to, message)).await.unwrap_or_else(|_| Err(timed_out()))?;
         open(answer)
     }
 }
 
 impl Inner {
-    async fn ask<R: Payload>(self: &Arc<Self>, to: &Endpoint, envelope: Envelope) -> Result<Answer, RequestError> {
-        let prepared = self.prepare(&Destination::Inbox(to.clone()), envelope)?;
+    async fn ask<R: Payload>(self: &Arc<Self>, to: &Endpoint, message: FilledIn) -> Result<Answer, RequestError> {
+        let mut prepared = self.prepare(&Destination::Inbox(to.clone()), message)?;
         self.wait_until_up().await?;
+        self.find_readers(&mut prepared).await?;
         self.listen_for_answers::<R>().await?;
         let (subject, moment) = (prepared.subject().to_owned(), self.shared.verdicts.now());
         let mut nobody = self.replies.expect().ok_or(PublishError::Randomness)?;
@@ -153,12 +155,15 @@ impl Requests {
 
     /// Gives an answer to the request that it names, if that request asked its sender; else says whose it was.
     fn settle(&self, answer: Answer) -> Result<(), Principal> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(digest) = answer.correlation() else { return Err(answer.sender().clone()) };
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.get(&digest).is_none_or(|waiter| waiter.asked != answer.sender().endpoint) {
             return Err(answer.sender().clone());
         }
-        match waiting.remove(&digest) {
+        let waiter = waiting.remove(&digest);
+        // Who is woken asks for this lock at once.
+        drop(waiting);
+        match waiter {
             Some(waiter) => waiter.answer.send(answer).map_err(|unheard| unheard.sender().clone()),
             None => Err(answer.sender().clone()),
         }
@@ -175,6 +180,7 @@ impl Inner {
         if Self::missing(&*self.requests.readers.lock().await, &kinds).is_empty() {
             return Ok(());
         }
+        self.have_sealing_keys().await.map_err(SubscribeError::from)?;
         // In a task of its own, so that a request with a short limit does not undo what the next one needs.
         let inner = Arc::clone(self);
         let opened = tokio::spawn(async move { inner.open_readers(&kinds, &own).await }).await;

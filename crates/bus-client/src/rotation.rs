@@ -60,7 +60,7 @@ impl Inner {
     async fn keep_stored(&self, session: &Session) {
         match self.store_bundle(session.bundle.clone()).await {
             Ok(()) => self.compare_clocks().await,
-            Err(KeysError::NoStream) => {
+            Err(KeysError::NoStream { .. }) => {
                 tracing::debug!("this bus has no keys stream: bundles travel with messages alone");
             }
             Err(error) => tracing::warn!(%error, "the key bundle was not stored in the keys stream"),

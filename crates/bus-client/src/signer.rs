@@ -97,7 +97,7 @@ pub(crate) struct Signer {
 }
 
 /// The key of our certificate, as `bus-crypto` uses it.
-struct Leaf<'a>(&'a OwnCredentials, Scheme);
+pub(crate) struct Leaf<'a>(pub(crate) &'a OwnCredentials, pub(crate) Scheme);
 
 impl LeafSigner for Leaf<'_> {
     type Error = TlsError;

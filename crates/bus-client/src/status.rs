@@ -93,6 +93,16 @@ pub enum BusEvent {
         /// Why.
         reason: String,
     },
+    /// Others are to seal to another key from now on.
+    SealingKeyRotated {
+        /// The version of the new key.
+        version: u64,
+    },
+    /// It was time for another sealing key, and none could be made. The former one stays in use as long as it is good.
+    SealingKeyFailed {
+        /// Why.
+        reason: String,
+    },
     /// This host's clock differs from the broker's by more than receivers accept: one of the two is wrong, and receivers
     /// whose clocks are right refuse what this client sends, or it refuses what they send.
     ClockDiffers {

@@ -154,6 +154,10 @@ impl BusClient {
     ///
     /// Returns when the broker has accepted the subscription: what is published from then on arrives.
     ///
+    /// Whoever subscribes to every type gets what is sealed to others as [`AnyPayload::Sealed`](bus_proto::AnyPayload): who sent
+    /// it, when and where is proven. So it is with what is sealed to this component under keys that came along before the
+    /// subscription began: they come again within ten seconds. A subscription to one type refuses both by name.
+    ///
     /// # Errors
     ///
     /// [`SubscribeError::Denied`] when the policy denies it: nothing was sent. Others when the broker denies it or does
@@ -180,9 +184,12 @@ impl Inner {
         make: fn(Arc<Backlog>, async_nats::Subscriber, Weak<Shared>) -> Feed,
     ) -> Result<Subscription<T>, SubscribeError> {
         let message_type = T::message_type(&self.gate.registry)?;
+        self.have_sealing_keys().await?;
         let since = unix_ms();
         let (filter, feed) = self.open_feed(message_type.as_ref(), from, make).await?;
-        let intake = Intake::new(Arc::clone(&self.gate), Some(since));
+        let mut intake = Intake::new(Arc::clone(&self.gate), Some(since));
+        // Whoever takes messages of every type may see that there are some that he cannot read.
+        intake.show_sealed(message_type.is_none());
         Ok(Subscription { feed, filter, intake, missed: 0, ended: false, inner: Arc::clone(self) })
     }
 

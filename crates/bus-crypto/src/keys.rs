@@ -234,7 +234,7 @@ impl fmt::Debug for VerifyingKey {
 }
 
 /// The field's prime 2²⁵⁵ − 19, little-endian.
-const PRIME: [u8; KEY_LEN] = {
+pub(crate) const PRIME: [u8; KEY_LEN] = {
     let mut prime = [0xff; KEY_LEN];
     prime[0] = 0xed;
     prime[KEY_LEN - 1] = 0x7f;
@@ -288,7 +288,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     output
 }
 
-fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+pub(crate) fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 

@@ -53,18 +53,27 @@
 //! # Map
 //!
 //! * [`scan()`], [`Scan`], [`Member`]: what a prefix says, in the one encoding that is accepted; [`Refusal`]: why not.
+//! * [`SealedView`]: what everybody may read of a sealed payload; [`scan_content`], [`scan_decompressed`], [`scan_references`]:
+//!   what was inside, once it is opened.
 //! * [`trailer`]: splitting and appending the last bytes.
 //! * [`keys`]: [`SigningKey`], [`VerifyingKey`], [`KeyId`], and what strict verification means.
 //! * [`bundle`]: making, reading and verifying key bundles; [`LeafFacts`] is what the caller vouches for.
+//! * [`sealing::record`]: making, reading and verifying the records that say whose a sealing key is.
+//! * `compression`, with the feature `zstd`: compressing a payload, and decompressing it within bounds.
 //! * [`envelope`]: signing and verifying messages; [`Unverified`], [`VerifiedPrefix`].
 //! * [`replay`]: the sliding windows that find a repeated message.
+//! * [`sealing`]: what only its recipients can read; sealing keys and epochs.
 //!
 //! `docs/wire.md` in the repository specifies the bytes for other languages.
+//!
+//! # Features
+//!
+//! * `zstd`: the module `compression`. It brings in C code and the standard library. Off by default.
 //!
 //! # What it does not do
 //!
 //! This crate is pure: no IO, no clock, no ambient randomness, no async. It does not validate certificate chains, look up
-//! revocation, ask a policy, judge the freshness of a message, or fetch bundles; it does not encrypt.
+//! revocation, ask a policy, judge the freshness of a message, or fetch bundles.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -72,10 +81,13 @@ extern crate alloc;
 
 pub mod bundle;
 mod clock;
+#[cfg(feature = "zstd")]
+pub mod compression;
 pub mod envelope;
 pub mod keys;
 pub mod replay;
 mod scan;
+pub mod sealing;
 pub mod trailer;
 
 pub use bundle::{
@@ -87,8 +99,9 @@ pub use envelope::{EnvelopeError, SignedMessage, Unverified, VerifiedPrefix};
 pub use keys::{KeyError, KeyId, SignatureError, SigningFailed, SigningKey, VerifyingKey, sha256};
 pub use replay::{Gap, ReplayError, ReplayGuard};
 pub use scan::{
-    MAX_BUNDLE_LEN, MAX_MEMBERS, MAX_PREFIX_LEN, Member, PayloadKind, PayloadView, Place, Refusal, Scan, ScanError,
-    scan,
+    Content, MAX_BUNDLE_LEN, MAX_MEMBERS, MAX_PREFIX_LEN, MAX_RECIPIENTS, MAX_REFERENCES, Member, PayloadKind,
+    PayloadView, Place, ReferenceView, Refusal, Scan, ScanError, SealedView, WrappedKeyView, scan, scan_content,
+    scan_decompressed, scan_references,
 };
 pub use zeroize;
 

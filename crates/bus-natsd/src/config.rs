@@ -65,10 +65,11 @@ pub struct ServerConfig {
     pub max_subscriptions: u32,
     /// Where JetStream keeps its streams. Default: none, JetStream is off.
     pub jetstream_dir: Option<PathBuf>,
-    /// The most that JetStream keeps, in bytes, all on disk. Default: 1 GiB. The keys stream takes a quarter of that.
+    /// The most that JetStream keeps, in bytes, all on disk. Default: 1 GiB. The key streams take half of that.
     pub jetstream_max_bytes: u64,
-    /// Who may create and update the keys stream ([`SubjectRoot::keys_stream`]), besides what the policy lets it do. It
-    /// may connect whether or not it is among the components. Default: none. It needs a JetStream directory.
+    /// Who may create and update the key streams ([`SubjectRoot::bundles`], [`SubjectRoot::sealing_keys`]), besides what
+    /// the policy lets it do. It may connect whether or not it is among the components. Default: none. It needs a JetStream
+    /// directory.
     pub provisioner: Option<Principal>,
     /// The port of the monitoring page, which is plain HTTP and therefore only ever on 127.0.0.1 (0: any free one).
     /// Default: none, the page is off.
@@ -211,10 +212,12 @@ impl ServerConfig {
         Ok(text)
     }
 
-    /// What it takes to see to it that the keys stream is there, and no more: not to delete it or to empty it.
-    fn provisioning_subjects(&self) -> [String; 3] {
-        let stream = self.root.keys_stream();
-        ["CREATE", "INFO", "UPDATE"].map(|operation| format!("$JS.API.STREAM.{operation}.{stream}"))
+    /// What it takes to see to it that the key streams are there, and no more: not to delete or to empty one.
+    fn provisioning_subjects(&self) -> impl Iterator<Item = String> {
+        let streams = [self.root.bundles().name(), self.root.sealing_keys().name()];
+        streams.into_iter().flat_map(|stream| {
+            ["CREATE", "INFO", "UPDATE"].map(|operation| format!("$JS.API.STREAM.{operation}.{stream}"))
+        })
     }
 }
 
@@ -335,20 +338,22 @@ mod tests {
     }
 
     #[test]
-    fn the_provisioner_alone_may_create_the_keys_stream_whether_or_not_it_is_a_component() {
+    fn the_provisioner_alone_may_create_the_key_streams_whether_or_not_it_is_a_component() {
         let name = "spiffe://td/control/provisioner";
         for components in [&["spiffe://td/agent/a"][..], &["spiffe://td/agent/a", name]] {
             let mut config = config(components);
             config.jetstream_dir = Some("/data".into());
             config.provisioner = Some(name.parse().unwrap());
             let text = config.render().unwrap();
-            assert_eq!(text.matches("$JS.API.STREAM.").count(), 3, "{text}");
-            for operation in ["CREATE", "INFO", "UPDATE"] {
-                let subject = format!("\"$JS.API.STREAM.{operation}.RANSOMEYE_KEYS\"");
-                assert!(user(&text, name).contains(&subject), "{text}");
+            assert_eq!(text.matches("$JS.API.STREAM.").count(), 6, "{text}");
+            for (stream, space) in [("RANSOMEYE_KEYS", "keys"), ("RANSOMEYE_SEALING", "sealing")] {
+                for operation in ["CREATE", "INFO", "UPDATE"] {
+                    let subject = format!("\"$JS.API.STREAM.{operation}.{stream}\"");
+                    assert!(user(&text, name).contains(&subject), "{text}");
+                }
+                assert!(user(&text, name).contains(&format!("ransomeye.{space}.control.provisioner")), "{text}");
+                assert!(user(&text, "spiffe://td/agent/a").contains(&format!("ransomeye.{space}.agent.a")), "{text}");
             }
-            assert!(user(&text, name).contains("ransomeye.keys.control.provisioner"), "{text}");
-            assert!(user(&text, "spiffe://td/agent/a").contains("ransomeye.keys.agent.a"), "{text}");
         }
     }
 

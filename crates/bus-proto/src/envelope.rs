@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 
 use crate::identity::{ComponentId, IdentityError, printable};
-use crate::payload::{AnyPayload, PayloadError};
+use crate::payload::{AnyPayload, AttachedReferences, PayloadError};
 use crate::v1;
 use crate::v1::Envelope;
 use crate::v1::envelope::Payload as Variant;
@@ -163,6 +163,22 @@ pub fn check_payload(payload: &AnyPayload) -> Result<(), EnvelopeError> {
         Variant::Batch(_) => Err(PayloadError::UnsupportedForm { form: "batch" }.into()),
         Variant::Compressed(_) => Err(PayloadError::UnsupportedForm { form: "compressed" }.into()),
     }
+}
+
+/// Checks what a message is said to be about.
+///
+/// # Errors
+///
+/// When there are none or too many references or readers, or one is out of its bounds.
+pub fn check_references(attached: &AttachedReferences) -> Result<(), EnvelopeError> {
+    let AttachedReferences { references, readers } = attached;
+    bound((1..=64).contains(&references.len()), "references", "1 to 64")?;
+    bound((1..=256).contains(&readers.len()), "readers of references", "1 to 256")?;
+    for v1::Reference { kind, value } in references {
+        bound(within(kind, 1, 64), "references.kind", "1 to 64 bytes")?;
+        bound(within(value, 1, 1_024), "references.value", "1 to 1,024 bytes")?;
+    }
+    Ok(())
 }
 
 /// Checks the length of the protobuf name of a custom payload's type.

@@ -20,6 +20,7 @@ extern crate alloc;
 #[cfg(feature = "messages")]
 pub mod envelope;
 pub mod identity;
+pub mod key_stream;
 pub mod message_type;
 #[cfg(feature = "messages")]
 pub mod payload;
@@ -35,9 +36,12 @@ pub mod v1 {
 #[cfg(feature = "messages")]
 pub use envelope::EnvelopeError;
 pub use identity::{ComponentId, Endpoint, IdentityError, Principal, RESERVED_ROLES, Role, TrustDomain};
+pub use key_stream::KeyStream;
 pub use message_type::{CustomType, MessageType, UnknownMessageType};
 #[cfg(feature = "messages")]
-pub use payload::{AnyPayload, IntoOutgoing, Outgoing, Payload, PayloadError, Registered, TypeRegistry};
+pub use payload::{
+    AnyPayload, AttachedReferences, IntoOutgoing, Outgoing, Payload, PayloadError, Registered, TypeRegistry,
+};
 pub use subject::{Address, Destination, SubjectError, SubjectRoot};
 
 #[cfg(feature = "messages")]

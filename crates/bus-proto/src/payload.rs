@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use prost::{Message, Name};
 
-use crate::identity::ComponentId;
+use crate::identity::{ComponentId, Endpoint};
 use crate::message_type::{CustomType, MessageType, UnknownMessageType};
 use crate::v1;
 use crate::v1::envelope::Payload as Variant;
@@ -209,15 +210,43 @@ pub enum Outgoing {
     Payload(AnyPayload),
     /// An envelope.
     Envelope(Box<v1::Envelope>),
+    /// Either, and what it is about.
+    Referring(Box<Outgoing>, AttachedReferences),
+}
+
+/// What a message is about, for those who may know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttachedReferences {
+    /// What it is about: 1 to 64.
+    pub references: Vec<v1::Reference>,
+    /// Whom that is sealed to: 1 to 256. Whoever else receives the message learns only that there are some, and for whom.
+    pub readers: Vec<Endpoint>,
 }
 
 impl Outgoing {
-    /// Makes the envelope. `source`, `now_unix_ms` and `random` are used where there is none yet.
+    /// Makes the envelope, which the references are apart from. `source`, `now_unix_ms` and `random` are used where there is
+    /// none yet.
     #[must_use]
-    pub fn into_envelope(self, source: &ComponentId, now_unix_ms: i64, random: [u8; 10]) -> v1::Envelope {
+    pub fn into_envelope(
+        self,
+        source: &ComponentId,
+        now_unix_ms: i64,
+        random: [u8; 10],
+    ) -> (v1::Envelope, Option<AttachedReferences>) {
+        let (message, references) = self.take_references();
+        match message {
+            Self::Envelope(envelope) => (*envelope, references),
+            Self::Payload(payload) => (v1::Envelope::new(source, payload, now_unix_ms, random), references),
+            Self::Referring(message, _) => message.into_envelope(source, now_unix_ms, random),
+        }
+    }
+
+    /// The message without its references, and these. Of several that were attached, the last count.
+    #[must_use]
+    pub fn take_references(self) -> (Self, Option<AttachedReferences>) {
         match self {
-            Self::Payload(payload) => v1::Envelope::new(source, payload, now_unix_ms, random),
-            Self::Envelope(envelope) => *envelope,
+            Self::Referring(message, references) => (message.take_references().0, Some(references)),
+            message => (message, None),
         }
     }
 }
@@ -226,6 +255,31 @@ impl Outgoing {
 pub trait IntoOutgoing: Send {
     /// Gives it away.
     fn into_outgoing(self) -> Outgoing;
+
+    /// Says what the message is about, to `readers` alone: that is sealed apart from the payload (requirement C1).
+    ///
+    /// ```
+    /// use bus_proto::IntoOutgoing;
+    /// use bus_proto::v1::{AlertEvent, Reference, Severity};
+    ///
+    /// let alert = AlertEvent { threat_type: "exfiltration".into(), severity: Severity::High.into(), ..AlertEvent::default() };
+    /// let case = Reference { kind: "case".into(), value: "2026-0117".into() };
+    /// let message = alert.with_references([case], ["core/core-01".parse()?]);
+    /// # let _ = message;
+    /// # Ok::<(), bus_proto::IdentityError>(())
+    /// ```
+    fn with_references(
+        self,
+        references: impl IntoIterator<Item = v1::Reference>,
+        readers: impl IntoIterator<Item = Endpoint>,
+    ) -> Outgoing
+    where
+        Self: Sized,
+    {
+        let references = references.into_iter().collect();
+        let readers = readers.into_iter().collect();
+        Outgoing::Referring(Box::new(self.into_outgoing()), AttachedReferences { references, readers })
+    }
 }
 
 impl IntoOutgoing for Outgoing {

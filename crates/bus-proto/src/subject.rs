@@ -5,7 +5,8 @@
 //! | events | `<root>.events.<type>.<role>.<component>` |
 //! | directed, replies included | `<root>.inbox.<dst-role>.<dst>.<type>.<role>.<component>` |
 //! | probe | `<root>.control.bus.ping.<role>.<component>` |
-//! | keys | `<root>.keys.<role>.<component>`, kept in the keys stream: a component's key bundles, no messages |
+//! | keys | `<root>.keys.<role>.<component>`, kept in a stream: a component's key bundles, no messages |
+//! | sealing keys | `<root>.sealing.<role>.<component>`, kept in a stream: records of its sealing keys, no messages |
 //!
 //! The last two tokens always name the sender, and the broker pins them to the sender's certificate. A subject is only
 //! ever built from values that passed their grammar, so no name can smuggle in a dot or a wildcard.
@@ -172,40 +173,6 @@ impl SubjectRoot {
         format!("{self}.control.bus.ping.{}.{}", sender.role, sender.component)
     }
 
-    /// Where `owner` keeps its key bundles. Only it may publish there, and nobody may subscribe: they are read from the
-    /// keys stream.
-    #[must_use]
-    pub fn keys(&self, owner: &Endpoint) -> String {
-        format!("{self}.keys.{}.{}", owner.role, owner.component)
-    }
-
-    /// The name of the JetStream stream that keeps what is published to [`SubjectRoot::keys_filter`]: the root's tokens
-    /// in upper case, joined by `_`, and `_KEYS`. No two roots share one.
-    ///
-    /// ```
-    /// use bus_proto::SubjectRoot;
-    ///
-    /// assert_eq!(SubjectRoot::default().keys_stream(), "RANSOMEYE_KEYS");
-    /// assert_eq!(SubjectRoot::new("acme.prod")?.keys_stream(), "ACME_PROD_KEYS");
-    /// # Ok::<(), bus_proto::SubjectError>(())
-    /// ```
-    #[must_use]
-    pub fn keys_stream(&self) -> String {
-        format!("{}_KEYS", self.0.to_ascii_uppercase().replace('.', "_"))
-    }
-
-    /// The subjects that the keys stream keeps: everyone's [`SubjectRoot::keys`].
-    #[must_use]
-    pub fn keys_filter(&self) -> String {
-        format!("{self}.keys.*.*")
-    }
-
-    /// Where to ask the broker for what the keys stream keeps: JetStream's direct get on [`SubjectRoot::keys_stream`].
-    #[must_use]
-    pub fn keys_lookup(&self) -> String {
-        format!("$JS.API.DIRECT.GET.{}", self.keys_stream())
-    }
-
     /// Takes a message subject apart. It must be concrete: a wildcard is no token of any name.
     ///
     /// # Errors
@@ -282,22 +249,13 @@ mod tests {
             "ransomeye.control.bus.ping.agent.a",
             "ransomeye.keys.agent.a",
             "ransomeye.keys.telemetry.agent.a",
+            "ransomeye.sealing.agent.a",
+            "ransomeye.sealing.telemetry.agent.a",
             "ransomeyes.events.telemetry.agent.a",
             "other.events.telemetry.agent.a",
         ] {
             assert!(root.parse(subject).is_err(), "{subject:?}");
         }
-    }
-
-    #[test]
-    fn a_keys_stream_keeps_the_keys_of_its_root_alone() {
-        let owner = endpoint("agent", "a1").unwrap();
-        let roots = ["a", "a.b", "a-b", "b.a"].map(|root| SubjectRoot::new(root).unwrap());
-        let streams = roots.each_ref().map(SubjectRoot::keys_stream);
-        assert_eq!(streams, ["A_KEYS", "A_B_KEYS", "A-B_KEYS", "B_A_KEYS"]);
-        assert_eq!(roots[1].keys(&owner), "a.b.keys.agent.a1");
-        assert_eq!(roots[1].keys_filter(), "a.b.keys.*.*");
-        assert_eq!(roots[1].keys_lookup(), "$JS.API.DIRECT.GET.A_B_KEYS");
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! [`TlsIdentity`] and [`TlsServerIdentity`]: checked credentials, which follow the files.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use bus_proto::Principal;
@@ -87,6 +88,12 @@ impl TlsIdentity {
     #[must_use]
     pub fn leaf(&self) -> VerifiedLeaf {
         self.shared.leaf()
+    }
+
+    /// Where its private key is read from.
+    #[must_use]
+    pub fn key_path(&self) -> &Path {
+        self.shared.key_path()
     }
 
     /// How many times credentials have been taken into use: 1 after loading, and one more for every rotation.

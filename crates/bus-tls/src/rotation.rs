@@ -1,6 +1,7 @@
 //! Following the files while the program runs.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,10 @@ impl Shared {
 
     pub(crate) fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    pub(crate) fn key_path(&self) -> &Path {
+        self.setup.options.key_path()
     }
 
     pub(crate) fn leaf(&self) -> VerifiedLeaf {

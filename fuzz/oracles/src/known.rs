@@ -13,6 +13,7 @@ static SEALED: Schema = Schema(&[(5, &FLAT)]);
 static MEMBER: Schema =
     Schema(&[(10, &FLAT), (11, &FLAT), (12, &FLAT), (13, &FLAT), (14, &FLAT), (15, &FLAT), (16, &FLAT)]);
 static BATCH: Schema = Schema(&[(1, &MEMBER)]);
+pub(crate) static REFERENCES: Schema = Schema(&[(1, &FLAT)]);
 pub(crate) static ENVELOPE: Schema = Schema(&[
     (10, &FLAT),
     (11, &FLAT),
@@ -23,7 +24,9 @@ pub(crate) static ENVELOPE: Schema = Schema(&[
     (16, &FLAT),
     (17, &SEALED),
     (18, &BATCH),
+    (19, &FLAT),
     (21, &FLAT),
+    (23, &SEALED),
 ]);
 
 impl Schema {

@@ -10,6 +10,7 @@
 
 mod batch;
 mod bundle;
+mod content;
 mod credentials;
 mod envelope;
 mod fixture;
@@ -19,14 +20,17 @@ mod names;
 mod policy;
 mod reading;
 mod script;
+mod sealing;
 mod trailer;
 
 pub use batch::batch;
 pub use bundle::{bundle, leaf_key};
+pub use content::{compressed, content, references};
 pub use credentials::{certificate, pem, record, revocation_list};
 pub use envelope::{envelope, scan};
 pub use names::{spiffe_id, subject};
 pub use policy::policy;
+pub use sealing::{locked, sealing_record};
 pub use trailer::trailer;
 
 /// A fuzz target.
@@ -43,13 +47,18 @@ pub const TARGETS: &[Target] = &[
     Target { name: "batch", run: batch },
     Target { name: "bundle", run: bundle },
     Target { name: "certificate", run: certificate },
+    Target { name: "compressed", run: compressed },
+    Target { name: "content", run: content },
     Target { name: "envelope", run: envelope },
     Target { name: "leaf_key", run: leaf_key },
+    Target { name: "locked", run: locked },
     Target { name: "pem", run: pem },
     Target { name: "policy", run: policy },
     Target { name: "record", run: record },
+    Target { name: "references", run: references },
     Target { name: "revocation_list", run: revocation_list },
     Target { name: "scan", run: scan },
+    Target { name: "sealing_record", run: sealing_record },
     Target { name: "spiffe_id", run: spiffe_id },
     Target { name: "subject", run: subject },
     Target { name: "trailer", run: trailer },

@@ -2,7 +2,9 @@
 
 use bus_proto::v1::batch_member::Payload as Inner;
 use bus_proto::v1::envelope::Payload;
-use bus_proto::v1::{Batch, BatchMember, Custom, Envelope, Sealed, TelemetryEvent};
+use bus_proto::v1::{
+    Batch, BatchMember, Compressed, Custom, Envelope, Reference, References, Sealed, TelemetryEvent, WrappedKey,
+};
 
 /// Whether the values of an envelope are within their bounds.
 pub(crate) fn allow(envelope: &Envelope) -> bool {
@@ -20,9 +22,11 @@ pub(crate) fn allow(envelope: &Envelope) -> bool {
         && tags.iter().all(|tag| (1..=64).contains(&tag.len()))
         && bundle.len() <= 16_384
         && envelope.payload.as_ref().is_some_and(payload)
+        && envelope.references.as_ref().is_none_or(sealed)
 }
 
-fn payload(payload: &Payload) -> bool {
+/// Whether the values of a payload are within their bounds.
+pub(crate) fn payload(payload: &Payload) -> bool {
     match payload {
         Payload::Telemetry(telemetry) => loads(telemetry),
         Payload::Alert(alert) => alert.severity >= 0,
@@ -32,6 +36,7 @@ fn payload(payload: &Payload) -> bool {
         Payload::Error(error) => error.code >= 0,
         Payload::Custom(Custom { .. }) => true,
         Payload::Sealed(payload) => sealed(payload),
+        Payload::Compressed(Compressed { length, frame }) => (1..=8_388_608).contains(length) && !frame.is_empty(),
         Payload::Batch(Batch { members }) => {
             let kind = |member: &BatchMember| member.payload.as_ref().map(std::mem::discriminant);
             (1..=256).contains(&members.len())
@@ -67,12 +72,21 @@ fn loads(telemetry: &TelemetryEvent) -> bool {
 fn sealed(sealed: &Sealed) -> bool {
     sealed.epoch_id.len() == 16
         && sealed.commitment.len() == 32
-        && !sealed.ciphertext.is_empty()
+        && sealed.counter < 1 << 32
+        && sealed.ciphertext.len() >= 17
         && sealed.wrapped_keys.len() <= 256
-        && sealed
-            .wrapped_keys
-            .iter()
-            .all(|key| (1..=512).contains(&key.recipient.len()) && (1..=2_048).contains(&key.wrapped.len()))
+        && sealed.wrapped_keys.iter().all(wrapped_key)
+        && sealed.wrapped_keys.windows(2).all(|pair| pair[0].recipient < pair[1].recipient)
+}
+
+fn wrapped_key(key: &WrappedKey) -> bool {
+    (1..=512).contains(&key.recipient.len()) && key.key_version > 0 && (1..=2_048).contains(&key.wrapped.len())
+}
+
+/// Whether references are within their bounds.
+pub(crate) fn references(References { references }: &References) -> bool {
+    let one = |it: &Reference| (1..=64).contains(&it.kind.len()) && (1..=1_024).contains(&it.value.len());
+    (1..=64).contains(&references.len()) && references.iter().all(one)
 }
 
 /// RFC 9562, sections 4 and 5.7, in lower case.

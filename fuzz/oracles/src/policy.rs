@@ -1,6 +1,6 @@
 //! Policies, as an operator writes them.
 
-use bus_acl::{Action, Permissions, Policy};
+use bus_acl::{Action, MAX_RECIPIENTS, Permissions, Policy, Sealing};
 use bus_proto::{ComponentId, Destination, Endpoint, MessageType, Principal, Role, SubjectRoot, TrustDomain};
 
 use crate::names::{covers, harmless};
@@ -8,7 +8,8 @@ use crate::names::{covers, harmless};
 /// The most names that are taken from one text: each is asked about in every combination.
 const MOST_NAMES: usize = 2;
 
-/// The text of a policy: sender, broker and explanation agree on every request that its names suggest.
+/// The text of a policy: sender, broker and explanation agree on every request that its names suggest, and what the forms
+/// say of a message is what the strictest of them says, whatever their order.
 pub fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let policy = match Policy::from_toml(text) {
@@ -16,6 +17,7 @@ pub fn policy(data: &[u8]) {
         Err(error) => return harmless(&error),
     };
     let asked = Asked::about(text);
+    asked.forms(&policy);
     asked.ask(&policy);
     asked.ask(&policy.for_domain(asked.domains[0].clone()));
 }
@@ -46,10 +48,26 @@ impl Asked {
         }
     }
 
+    fn destinations(&self) -> Vec<Destination> {
+        let inboxes = self.endpoints.iter().cloned().map(Destination::Inbox);
+        std::iter::once(Destination::Events).chain(inboxes).collect()
+    }
+
+    fn forms(&self, policy: &Policy) {
+        let reversed = Policy::default().with_forms(policy.forms().iter().rev().cloned());
+        for destination in self.destinations() {
+            for message_type in &self.types {
+                strictest(policy, message_type, &destination);
+                let (form, reversed) =
+                    (policy.form(message_type, &destination), reversed.form(message_type, &destination));
+                assert_eq!(form.to_string(), reversed.to_string());
+            }
+        }
+    }
+
     fn ask(&self, policy: &Policy) {
         let root = SubjectRoot::default();
-        let inboxes = self.endpoints.iter().cloned().map(Destination::Inbox);
-        let destinations: Vec<_> = std::iter::once(Destination::Events).chain(inboxes).collect();
+        let destinations = self.destinations();
         for trust_domain in &self.domains {
             for endpoint in &self.endpoints {
                 let who = Principal { trust_domain: trust_domain.clone(), endpoint: endpoint.clone() };
@@ -66,6 +84,17 @@ impl Asked {
     }
 }
 
+fn strictest(policy: &Policy, message_type: &MessageType, destination: &Destination) {
+    let form = policy.form(message_type, destination);
+    let default = if *destination == Destination::Events { Sealing::Off } else { Sealing::On };
+    let stated = form.matching().filter_map(|(_, rule)| rule.sealing()).max();
+    assert_eq!(form.sealing(), stated.unwrap_or(default), "{form}");
+    let recipients = form.all_recipients();
+    assert!(recipients.len() <= MAX_RECIPIENTS, "{form}");
+    assert!(form.recipients().all(|recipient| recipients.contains(&recipient)), "{form}");
+    assert!(recipients.is_empty() || form.sealing() > Sealing::Off, "{form}");
+}
+
 fn agree(
     policy: &Policy,
     permissions: Option<&Permissions>,
@@ -77,6 +106,7 @@ fn agree(
         let decision = policy.authorize(who, action, message_type, destination);
         let explanation = policy.explain(who, action, message_type, destination);
         assert_eq!(decision.is_ok(), explanation.is_allowed(), "{explanation}");
+        assert_eq!(explanation.form(), decision.is_ok().then(|| policy.form(message_type, destination)));
         if let Err(denied) = &decision {
             assert_eq!(Some(denied.why()), explanation.why());
         }

@@ -1,11 +1,11 @@
 //! The scan and the protobuf decoder, asked about the same bytes.
 
-use bus_crypto::{PayloadKind, PayloadView, Scan};
+use bus_crypto::{PayloadKind, PayloadView, Scan, SealedView};
 use bus_proto::EnvelopeError;
 use bus_proto::prost::Message;
 use bus_proto::v1::batch_member::Payload as Inner;
 use bus_proto::v1::envelope::Payload;
-use bus_proto::v1::{Batch, Envelope};
+use bus_proto::v1::{Batch, Envelope, Sealed};
 
 use crate::known::{self, FLAT, Schema};
 use crate::limits;
@@ -53,6 +53,17 @@ fn same(prefix: &[u8], scan: &Scan<'_>, decoded: &Envelope) {
     assert_eq!(scan.bundle().unwrap_or_default(), &decoded.bundle[..]);
     let payload = decoded.payload.as_ref().unwrap();
     same_payload(prefix, scan.payload(), of_envelope(payload));
+    let sealed = match payload {
+        Payload::Sealed(sealed) => Some(sealed),
+        _ => None,
+    };
+    same_sealed(scan.sealed(), sealed);
+    same_sealed(scan.references(), decoded.references.as_ref());
+    let compressed = match payload {
+        Payload::Compressed(it) => Some((it.length, &it.frame[..])),
+        _ => None,
+    };
+    assert_eq!(scan.payload().compressed(), compressed);
     let members = match payload {
         Payload::Batch(Batch { members }) => members.as_slice(),
         _ => &[],
@@ -67,13 +78,32 @@ fn same(prefix: &[u8], scan: &Scan<'_>, decoded: &Envelope) {
     }
 }
 
-fn same_payload(prefix: &[u8], seen: &PayloadView<'_>, (kind, number, encoded): (PayloadKind, u64, Vec<u8>)) {
+fn same_sealed(seen: Option<&SealedView<'_>>, decoded: Option<&Sealed>) {
+    assert_eq!(seen.is_some(), decoded.is_some());
+    let Some((seen, decoded)) = seen.zip(decoded) else { return };
+    assert_eq!(seen.epoch_id()[..], decoded.epoch_id);
+    assert_eq!(seen.commitment()[..], decoded.commitment);
+    assert_eq!(seen.counter(), decoded.counter);
+    assert_eq!(seen.ciphertext(), decoded.ciphertext);
+    assert_eq!(seen.wrapped_keys().len(), decoded.wrapped_keys.len());
+    for (seen, decoded) in seen.wrapped_keys().iter().zip(&decoded.wrapped_keys) {
+        assert_eq!(seen.recipient(), decoded.recipient);
+        assert_eq!(seen.key_version(), decoded.key_version);
+        assert_eq!(seen.wrapped(), decoded.wrapped);
+    }
+}
+
+pub(crate) fn same_payload(
+    prefix: &[u8],
+    seen: &PayloadView<'_>,
+    (kind, number, encoded): (PayloadKind, u64, Vec<u8>),
+) {
     assert_eq!(seen.kind(), kind);
     assert_eq!(&prefix[seen.range()], seen.bytes());
     assert_eq!(known::without_unknown(seen.bytes(), Schema::payload(number)), encoded);
 }
 
-fn of_envelope(payload: &Payload) -> (PayloadKind, u64, Vec<u8>) {
+pub(crate) fn of_envelope(payload: &Payload) -> (PayloadKind, u64, Vec<u8>) {
     match payload {
         Payload::Telemetry(it) => (PayloadKind::Telemetry, 10, it.encode_to_vec()),
         Payload::Alert(it) => (PayloadKind::Alert, 11, it.encode_to_vec()),
@@ -84,6 +114,7 @@ fn of_envelope(payload: &Payload) -> (PayloadKind, u64, Vec<u8>) {
         Payload::Custom(it) => (PayloadKind::Custom, 16, it.encode_to_vec()),
         Payload::Sealed(it) => (PayloadKind::Sealed, 17, it.encode_to_vec()),
         Payload::Batch(it) => (PayloadKind::Batch, 18, it.encode_to_vec()),
+        Payload::Compressed(it) => (PayloadKind::Compressed, 19, it.encode_to_vec()),
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod broker;
 mod certificates;
+pub(crate) mod craft;
 mod downgrade;
 mod evidence;
 mod frames;
@@ -19,6 +20,7 @@ mod receiver;
 mod reflection;
 mod removal;
 mod scene;
+mod sealing;
 pub(crate) mod sender;
 
 use std::pin::Pin;
@@ -108,7 +110,7 @@ use table;
 /// Every attack.
 #[must_use]
 pub fn all() -> &'static [Attack] {
-    static ALL: [Attack; 46] = table![
+    static ALL: [Attack; 68] = table![
         // A compromised component: a good certificate, and no library of ours.
         "an agent publishes a command" => permissions::publish_a_command,
         "an agent publishes as another component" => permissions::publish_as_another,
@@ -142,6 +144,29 @@ pub fn all() -> &'static [Attack] {
         "an agent sends a batch with an expired member" => receiver::expired_member,
         "an agent sends a batch with an impossible member" => receiver::impossible_member,
         "an agent has the server publish in another's name" => reflection::through_the_keys_stream,
+        // What a compromised component seals, and what it says about it.
+        "an agent seals to another key under the receiver's name" => sealing::another_key,
+        "an agent seals to everybody but the receiver" => sealing::others_only,
+        "an agent swaps wrapped keys" => sealing::swapped_keys,
+        "an agent seals to too many" => sealing::too_many_recipients,
+        "an agent seals to recipients out of order" => sealing::unordered_recipients,
+        "an agent shows each recipient something else" => sealing::two_plaintexts,
+        "an agent seals with one value and signs another" => sealing::altered_data,
+        "an agent changes the recipients of what is sealed" => sealing::altered_recipients,
+        "an agent seals references as something else" => sealing::references,
+        "an agent changes what names an epoch" => sealing::altered_epoch,
+        "an agent does not seal what must be sealed" => sealing::not_sealed,
+        "an agent seals a message of another type" => sealing::type_inside,
+        "an agent nests forms" => sealing::nested,
+        "an agent sends decompression bombs" => sealing::bombs,
+        "an agent seals to keys that are gone" => sealing::gone_version,
+        "an agent sends again what was sealed before" => sealing::copied_sealed,
+        "an agent uses the wrapped keys of others" => sealing::copied_keys,
+        "an agent begins a second epoch of one name" => sealing::second_epoch,
+        "an agent begins epochs without end" => sealing::epochs_without_end,
+        "an agent is restored from a snapshot" => sealing::fork,
+        "an agent publishes a sealing key as another" => sealing::publish_as_another,
+        "an agent fills the stream of sealing keys" => sealing::filled_stream,
         // A stranger, or a component that is one no longer.
         "a client without a certificate" => certificates::no_certificate,
         "a client certificate of another CA" => certificates::another_ca,

@@ -37,16 +37,13 @@ impl Scene {
     }
 
     pub(crate) async fn set_with(change: impl FnOnce(&mut ServerConfig)) -> Result<Self> {
-        Self::set_in(Deployment::start_with(&COMPONENTS, change)).await
-    }
-
-    /// As [`Scene::set`], with a keys stream.
-    pub(crate) async fn set_with_keys_stream() -> Result<Self> {
-        Self::set_in(Deployment::start_with_keys_stream(&COMPONENTS).await).await
+        Self::set_in(Deployment::start_with_key_streams_and(&COMPONENTS, change).await).await
     }
 
     async fn set_in(deployment: Deployment) -> Result<Self> {
         let core = deployment.connect("core/core-01").await;
+        // What the core commands it is sealed to this.
+        deployment.publish_sealing_key("agent/agent-01").await;
         let events = core.subscribe().await?;
         let attacker = Attacker::agent(&deployment, COMPROMISED).await?;
         let compromised = Sender::agent(&deployment, COMPROMISED)?;

@@ -105,9 +105,10 @@ fn sign_with(
 }
 
 /// The seed of an Ed25519 key.
-type Seed = Zeroizing<[u8; 32]>;
+pub(crate) type Seed = Zeroizing<[u8; 32]>;
 
-fn random_seed() -> Result<Seed> {
+/// Random bytes.
+pub(crate) fn random_seed() -> Result<Seed> {
     let mut seed = Zeroizing::new([0; 32]);
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.secure_random.fill(seed.as_mut_slice()).ok().context("no randomness")?;

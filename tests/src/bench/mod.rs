@@ -11,7 +11,7 @@
 //! * `load` is one run of messages, `flow` the window, `requests` one run of requests.
 //! * `raw` and `ours` are the contenders, `scene` what they run against.
 //! * [`senders`] measures a receiver's memory, in a process and with a server of its own; `crowd` makes whom it receives from.
-//! * [`verification`] needs no server.
+//! * [`verification`] and [`sealing`] need no server.
 //! * [`report`] is the result, as a table and as JSON; [`thresholds`] says what it must show, and [`chart`] draws it.
 
 pub mod chart;
@@ -24,6 +24,7 @@ mod raw;
 pub mod report;
 mod requests;
 mod scene;
+pub mod sealing;
 pub mod senders;
 mod stats;
 pub mod thresholds;
@@ -34,7 +35,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 pub use self::load::Run;
-use self::ours::Batches;
+use self::ours::{Batches, Sealing};
 pub use self::report::Report;
 use self::report::{Contender, Host, Requests};
 pub use self::requests::Answered;
@@ -96,17 +97,19 @@ enum Sending {
     Raw,
     RawBatched,
     Ours,
+    OursSealed,
     OursSingle,
 }
 
 impl Sending {
-    const ALL: [Self; 4] = [Self::Raw, Self::RawBatched, Self::Ours, Self::OursSingle];
+    const ALL: [Self; 5] = [Self::Raw, Self::RawBatched, Self::Ours, Self::OursSealed, Self::OursSingle];
 
     fn name(self) -> &'static str {
         match self {
             Self::Raw => "async-nats, one a publish",
             Self::RawBatched => "async-nats, batches of 256",
             Self::Ours => "this bus, batches on",
+            Self::OursSealed => "the same, sealed",
             Self::OursSingle => "this bus, batches off",
         }
     }
@@ -123,11 +126,15 @@ impl Sending {
                 load::run(publisher, receiver, plan, server).await
             }
             Self::Ours => {
-                let (publisher, receiver) = ours::open(scene, Batches::On).await?;
+                let (publisher, receiver) = ours::open(scene, Batches::On, Sealing::Off).await?;
+                load::run(publisher, receiver, plan, server).await
+            }
+            Self::OursSealed => {
+                let (publisher, receiver) = ours::open(scene, Batches::On, Sealing::On).await?;
                 load::run(publisher, receiver, plan, server).await
             }
             Self::OursSingle => {
-                let (publisher, receiver) = ours::open(scene, Batches::Off).await?;
+                let (publisher, receiver) = ours::open(scene, Batches::Off, Sealing::Off).await?;
                 load::run(publisher, receiver, plan, server).await
             }
         };
@@ -135,26 +142,31 @@ impl Sending {
     }
 }
 
-/// Runs one contender alone, again and again, for a profiler to watch: `raw`, `batched`, `ours`, `ours-single`,
-/// `requests-raw` or `requests-ours`. `say` is told what each run came to.
+/// Runs one contender alone, again and again, for a profiler to watch: `raw`, `batched`, `ours`, `ours-sealed`, `ours-single`,
+/// `requests-raw`, `requests-ours` or `requests-sealed`. `say` is told what each run came to.
 ///
 /// # Errors
 ///
 /// When there is no such contender, when it fails, or when one of its messages is missing.
 pub async fn only(name: &str, effort: Effort, mut say: impl FnMut(&str)) -> Result<()> {
-    let scene = Scene::start()?;
+    let scene = Scene::start().await?;
     for _ in 0..effort.rounds {
         let sending = match name {
             "raw" => Sending::Raw,
             "batched" => Sending::RawBatched,
             "ours" => Sending::Ours,
+            "ours-sealed" => Sending::OursSealed,
             "ours-single" => Sending::OursSingle,
             "requests-raw" => {
                 say(&format!("{:?}", requests::raw(&scene, effort.requests).await?));
                 continue;
             }
             "requests-ours" => {
-                say(&format!("{:?}", requests::ours(&scene, effort.requests).await?));
+                say(&format!("{:?}", requests::ours(&scene, effort.requests, Sealing::Off).await?));
+                continue;
+            }
+            "requests-sealed" => {
+                say(&format!("{:?}", requests::ours(&scene, effort.requests, Sealing::On).await?));
                 continue;
             }
             _ => bail!("there is no contender `{name}`"),
@@ -170,7 +182,7 @@ pub async fn only(name: &str, effort: Effort, mut say: impl FnMut(&str)) -> Resu
 ///
 /// When a contender fails, or one of its messages is missing.
 pub async fn run(effort: Effort, memory: Memory, mut say: impl FnMut(&str)) -> Result<Report> {
-    let scene = Scene::start()?;
+    let scene = Scene::start().await?;
     let mut runs = Sending::ALL.map(|_| Vec::with_capacity(effort.rounds));
     for round in 0..effort.rounds {
         for place in 0..runs.len() {
@@ -188,9 +200,12 @@ pub async fn run(effort: Effort, memory: Memory, mut say: impl FnMut(&str)) -> R
     say("verification, without a server");
     let verification = verification::measure(&scene.policy(), effort.verifications)?;
     let requests = requests.beyond_crypto(&verification[0]);
-    let ours = messages.iter().find(|contender| contender.name == Sending::Ours.name());
-    let ours = ours.context("this bus did not run with batches")?;
-    let thresholds = thresholds::judge(ours, &requests, &verification, &memory);
+    say("sealing, without a server");
+    let sealing = sealing::measure(effort.verifications)?;
+    let ran = |sending: Sending| messages.iter().find(|contender| contender.name == sending.name());
+    let ours = ran(Sending::Ours).context("this bus did not run with batches")?;
+    let sealed = ran(Sending::OursSealed).context("this bus did not run sealed")?;
+    let thresholds = thresholds::judge(ours, sealed, &requests, &verification, &sealing, &memory);
     Ok(Report {
         payload_bytes: PAYLOAD,
         batch: BATCH,
@@ -200,25 +215,29 @@ pub async fn run(effort: Effort, memory: Memory, mut say: impl FnMut(&str)) -> R
         messages,
         requests,
         verification,
+        sealing,
         memory,
         thresholds,
     })
 }
 
 async fn requests(scene: &Scene, effort: Effort, say: &mut impl FnMut(&str)) -> Result<Requests> {
-    let (mut raw, mut ours) = (Vec::new(), Vec::new());
+    const NAMES: [&str; 3] = ["async-nats", "this bus", "the same, sealed"];
+    let mut runs = NAMES.map(|_| Vec::with_capacity(effort.rounds));
     for round in 0..effort.rounds {
-        for place in 0..2 {
-            let (name, runs) =
-                if (place + round) % 2 == 0 { ("async-nats", &mut raw) } else { ("this bus", &mut ours) };
-            let run = match name {
-                "async-nats" => requests::raw(scene, effort.requests).await,
-                _ => requests::ours(scene, effort.requests).await,
+        for place in 0..NAMES.len() {
+            let turn = (place + round) % NAMES.len();
+            let run = match turn {
+                0 => requests::raw(scene, effort.requests).await,
+                1 => requests::ours(scene, effort.requests, Sealing::Off).await,
+                _ => requests::ours(scene, effort.requests, Sealing::On).await,
             };
+            let name = NAMES[turn];
             let run = run.with_context(|| format!("{name}, request and answer"))?;
             say(&format!("round {} of {}: {name}: answered in {:.0} µs", round + 1, effort.rounds, run.p50_us));
-            runs.push(run);
+            runs[turn].push(run);
         }
     }
-    Ok(Requests::compare(&raw, &ours))
+    let [raw, ours, sealed] = &runs;
+    Ok(Requests::compare(raw, ours, sealed))
 }

@@ -38,12 +38,23 @@ pub(crate) enum Batches {
     Off,
 }
 
-pub(crate) async fn connect(scene: &Scene, name: &str, batches: Batches) -> Result<BusClient> {
+/// Whether what is sent is sealed to its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sealing {
+    On,
+    Off,
+}
+
+pub(crate) async fn connect(scene: &Scene, name: &str, batches: Batches, sealing: Sealing) -> Result<BusClient> {
     let options = BusOptions::new(scene.url(), scene.identity(name)?.clone()).policy(scene.policy());
     let options = options.register::<Telemetry>(EVENT_TYPE)?;
     let options = match batches {
         Batches::On => options,
         Batches::Off => options.max_batch(1),
+    };
+    let options = match sealing {
+        Sealing::On => options.seal_events(EVENT_TYPE.parse()?, [RECEIVER.parse()?]),
+        Sealing::Off => options.seal_directed(false),
     };
     Ok(BusClient::connect(options).await?)
 }
@@ -71,7 +82,7 @@ impl Incoming for Receiver {
     }
 }
 
-pub(crate) async fn open(scene: &Scene, batches: Batches) -> Result<(Publisher, Receiver)> {
-    let receiver = connect(scene, RECEIVER, batches).await?.subscribe().await?;
-    Ok((Publisher(connect(scene, SENDER, batches).await?), Receiver(receiver)))
+pub(crate) async fn open(scene: &Scene, batches: Batches, sealing: Sealing) -> Result<(Publisher, Receiver)> {
+    let receiver = connect(scene, RECEIVER, batches, sealing).await?.subscribe().await?;
+    Ok((Publisher(connect(scene, SENDER, batches, sealing).await?), Receiver(receiver)))
 }

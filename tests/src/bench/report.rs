@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cpu;
 use super::load::Run;
 use super::requests::Answered;
+use super::sealing::{ByRecipients, Sealing};
 use super::senders::Memory;
 use super::stats::Spread;
 use super::thresholds::Threshold;
@@ -31,6 +32,8 @@ pub struct Report {
     pub requests: Requests,
     /// What verification costs: a single message, and a member of a full batch.
     pub verification: [Cost; 2],
+    /// What sealing adds.
+    pub sealing: Sealing,
     /// What a receiver's memory holds for each sender.
     pub memory: Memory,
     /// What all this must show, and whether it does.
@@ -121,11 +124,15 @@ pub struct Requests {
     pub longer_us: Spread,
     /// The same, beyond two signatures and two verifications.
     pub beyond_crypto_us: Option<Spread>,
+    /// This bus, both sealed: the median delay of each run, in microseconds.
+    pub sealed_p50_us: Spread,
+    /// The medians' ratio to what is not sealed, round by round.
+    pub sealed_ratio: Spread,
 }
 
 impl Requests {
     /// Compares the runs round by round.
-    pub(crate) fn compare(raw: &[Answered], ours: &[Answered]) -> Self {
+    pub(crate) fn compare(raw: &[Answered], ours: &[Answered], sealed: &[Answered]) -> Self {
         let pairs = || raw.iter().zip(ours);
         Self {
             raw_p50_us: Spread::of(raw.iter().map(|run| run.p50_us)),
@@ -135,6 +142,8 @@ impl Requests {
             ratio: Spread::of(pairs().map(|(raw, ours)| ours.p50_us / raw.p50_us)),
             longer_us: Spread::of(pairs().map(|(raw, ours)| ours.p50_us - raw.p50_us)),
             beyond_crypto_us: None,
+            sealed_p50_us: Spread::of(sealed.iter().map(|run| run.p50_us)),
+            sealed_ratio: Spread::of(ours.iter().zip(sealed).map(|(ours, sealed)| sealed.p50_us / ours.p50_us)),
         }
     }
 
@@ -198,6 +207,8 @@ impl Report {
         writeln!(f, "\nrequest and answer, one after the other, µs")?;
         writeln!(f, "  async-nats   p50 {:.0}   p99 {:.0}", raw_p50_us.median, raw_p99_us.median)?;
         writeln!(f, "  this bus     p50 {:.0}   p99 {:.0}", ours_p50_us.median, ours_p99_us.median)?;
+        let Requests { sealed_p50_us, sealed_ratio, .. } = self.requests;
+        writeln!(f, "  sealed       p50 {:.0}   {} of it unsealed", sealed_p50_us.median, with_range(sealed_ratio))?;
         write!(f, "  ratio        {}", with_range(ratio))?;
         if let Some(beyond) = self.requests.beyond_crypto_us {
             write!(f, "; beyond two signatures and two verifications {:.0} µs", beyond.median)?;
@@ -211,6 +222,7 @@ impl Report {
                 "  {name:7}  whole {whole:.2}   Ed25519 {ed25519:.2}   the rest {rest:.2}   (signing {sign:.2})"
             )?;
         }
+        self.write_sealing(f)?;
         let Memory { senders, allocated_bytes, resident_bytes } = self.memory;
         writeln!(f, "\nmemory of a receiver for each of {senders} known senders")?;
         write!(f, "  allocated {allocated_bytes:.0} B")?;
@@ -222,6 +234,25 @@ impl Report {
         };
         let rows: Vec<_> = self.thresholds.iter().map(row).collect();
         f.write_str(&aligned(&rows))
+    }
+
+    fn write_sealing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sealing { added, recipients } = &self.sealing;
+        let (seal, open) = (added.sealing_us.median, added.opening_us.median);
+        writeln!(f, "\nsealing, µs")?;
+        writeln!(
+            f,
+            "  added for each of {} payloads of a batch   sealing {seal:.2}   opening {open:.2}",
+            added.payloads
+        )?;
+        for ByRecipients { recipients, first_us, later_us, with_keys_us } in recipients {
+            let (first, later, keys) = (first_us.median, later_us.median, with_keys_us.median);
+            writeln!(
+                f,
+                "  {recipients:3} recipients   first {first:.0}   later {later:.2}   with the wrapped keys {keys:.2}"
+            )?;
+        }
+        Ok(())
     }
 }
 

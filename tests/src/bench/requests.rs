@@ -10,7 +10,7 @@ use bus_proto::v1::{CommandRequest, CommandResult, CommandStatus, CommandType};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::ours::{self, Batches};
+use super::ours::{self, Batches, Sealing};
 use super::raw;
 use super::scene::{NOBODY_OF_RECEIVER, NOBODY_OF_SENDER, RECEIVER, SENDER, Scene};
 use super::stats::percentile;
@@ -99,9 +99,9 @@ impl CommandHandler for Obedient {
 }
 
 /// The product's own client: a command and its result.
-pub(crate) async fn ours(scene: &Scene, plan: Plan) -> Result<Answered> {
-    let asking = ours::connect(scene, RECEIVER, Batches::On).await?;
-    let answering = ours::connect(scene, SENDER, Batches::On).await?;
+pub(crate) async fn ours(scene: &Scene, plan: Plan, sealing: Sealing) -> Result<Answered> {
+    let asking = ours::connect(scene, RECEIVER, Batches::On, sealing).await?;
+    let answering = ours::connect(scene, SENDER, Batches::On, sealing).await?;
     let _server = answering.serve_commands(Obedient).await?;
     let to: Endpoint = SENDER.parse()?;
     run(plan, async || {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use bus_acl::Policy;
+use bus_natsd::ServerConfig;
 use bus_tls::TlsIdentity;
 
 use crate::deployment::Deployment;
@@ -70,9 +71,10 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let policy = Policy::from_toml(POLICY)?;
-        let deployment = Deployment::start_with(&[SENDER, RECEIVER], |config| config.policy = policy.clone());
+        let change = |config: &mut ServerConfig| config.policy = policy.clone();
+        let deployment = Deployment::start_with_key_streams_and(&[SENDER, RECEIVER], change).await;
         let identities = [SENDER, RECEIVER].map(|name| (name, deployment.identity(name)));
         Ok(Self { deployment, policy, identities })
     }

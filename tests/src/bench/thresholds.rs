@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::report::{Contender, Requests};
+use super::sealing::Sealing;
 use super::senders::Memory;
 use super::verification::Cost;
 
@@ -57,12 +58,14 @@ impl Threshold {
     }
 }
 
-/// Compares what was measured with what must be. `ours` is this bus with batches. That no message is missing is no line of
+/// Compares what was measured with what must be. `ours` is this bus with batches, and `sealed` the same, sealed. That no message is missing is no line of
 /// its own: a run in which one is makes no report.
 pub(crate) fn judge(
     ours: &Contender,
+    sealed: &Contender,
     requests: &Requests,
     [single, batch]: &[Cost; 2],
+    sealing: &Sealing,
     memory: &Memory,
 ) -> Vec<Threshold> {
     use Bound::{AtLeast, AtMost};
@@ -77,6 +80,14 @@ pub(crate) fn judge(
         ),
         ("verification of a single message without Ed25519, µs", AtMost(2.0), Some(single.rest_us.median)),
         ("verification of a batch's member without Ed25519, µs", AtMost(0.5), Some(batch.rest_us.median)),
+        (
+            "messages a second, sealed, batches on, over async-nats one a publish",
+            AtLeast(1.2),
+            Some(sealed.ratio.median),
+        ),
+        ("added by sealing to a payload of a batch of 64, µs", AtMost(0.5), Some(sealing.added.sealing_us.median)),
+        ("added by opening to a payload of a batch of 64, µs", AtMost(0.5), Some(sealing.added.opening_us.median)),
+        ("request and answer, sealed, p50 over signed alone", AtMost(1.15), Some(requests.sealed_ratio.median)),
         ("allocated memory of a receiver for each known sender, bytes", AtMost(2_000.0), Some(memory.allocated_bytes)),
     ];
     // What was not measured does not hold.

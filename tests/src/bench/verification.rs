@@ -26,7 +26,7 @@ use super::ours::Telemetry;
 use super::stats::Spread;
 
 /// The time of every message here, in Unix milliseconds.
-const NOW: i64 = 1_790_000_000_000;
+pub(crate) const NOW: i64 = 1_790_000_000_000;
 
 /// The key of a component's certificate.
 struct Leaf(KeyPair);
@@ -102,19 +102,24 @@ fn custom() -> v1::Custom {
 }
 
 /// One message.
-fn single() -> v1::envelope::Payload {
+pub(crate) fn single() -> v1::envelope::Payload {
     v1::envelope::Payload::Custom(custom())
 }
 
 /// A full batch.
 fn batch() -> v1::envelope::Payload {
+    members(BATCH)
+}
+
+/// A batch of so many.
+pub(crate) fn members(count: usize) -> v1::envelope::Payload {
     let member = BatchMember {
         message_id: "0199f1a2-0000-7000-8000-000000000000".into(),
         timestamp_utc: NOW,
         payload: Some(v1::batch_member::Payload::Custom(custom())),
         ..BatchMember::default()
     };
-    v1::envelope::Payload::Batch(Batch { members: vec![member; BATCH] })
+    v1::envelope::Payload::Batch(Batch { members: vec![member; count] })
 }
 
 /// What verification costs, in microseconds; a batch's figures are of one member.

@@ -6,6 +6,7 @@
 //!
 //! `bus-attacks --without-attack [MESSAGES]` sends messages, a million unless told, through the malicious broker while it
 //! attacks nothing, and prints what came of them as JSON. The exit status is non-zero if any was refused or is missing.
+//! `bus-attacks --without-attack-sealed [MESSAGES]` does so with messages that are sealed.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 use std::process::ExitCode;
@@ -20,8 +21,12 @@ async fn main() -> anyhow::Result<ExitCode> {
     match arguments.as_slice() {
         [] => report(false, &every_attack()).await,
         ["--json"] => report(true, &every_attack()).await,
-        ["--without-attack"] => without_an_attack(1_000_000).await,
-        ["--without-attack", messages] => without_an_attack(messages.parse()?).await,
+        ["--without-attack"] => without_an_attack(broker::without_an_attack(1_000_000).await?),
+        ["--without-attack", messages] => without_an_attack(broker::without_an_attack(messages.parse()?).await?),
+        ["--without-attack-sealed"] => without_an_attack(broker::without_an_attack_sealed(1_000_000).await?),
+        ["--without-attack-sealed", messages] => {
+            without_an_attack(broker::without_an_attack_sealed(messages.parse()?).await?)
+        }
         // Not for people: one attack needs a victim in a process of its own.
         ["--as-victim", url, certificate, key, trust_root] => {
             println!("{}", attacks::as_victim(url, certificate, key, trust_root).await?);
@@ -32,7 +37,9 @@ async fn main() -> anyhow::Result<ExitCode> {
             report(false, &names.iter().map(named).collect::<Result<Vec<_>, _>>()?).await
         }
         _ => {
-            eprintln!("usage: bus-attacks [--json | NAME... | --without-attack [MESSAGES]]");
+            eprintln!(
+                "usage: bus-attacks [--json | NAME... | --without-attack [MESSAGES] | --without-attack-sealed [MESSAGES]]"
+            );
             Ok(ExitCode::from(2))
         }
     }
@@ -42,8 +49,7 @@ fn every_attack() -> Vec<Attack> {
     [attacks::all(), broker::attacks()].concat()
 }
 
-async fn without_an_attack(messages: u64) -> anyhow::Result<ExitCode> {
-    let run = broker::without_an_attack(messages).await?;
+fn without_an_attack(run: broker::Run) -> anyhow::Result<ExitCode> {
     println!("{}", serde_json::to_string(&run)?);
     Ok(if run.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use bus_client::leaf_facts;
+use bus_crypto::sealing::{RecordError, UnverifiedRecord, VerifiedRecord};
 use bus_crypto::{
-    BundleError, Clock, EnvelopeError, Place, ReplayError, ReplayGuard, Scan, ScanError, UnverifiedBundle,
-    VerifiedBundle, envelope, scan, trailer,
+    BundleError, Clock, EnvelopeError, Place, ReplayError, ReplayGuard, Scan, ScanError, SealedView, UnverifiedBundle,
+    VerifiedBundle, WrappedKeyView, envelope, scan, trailer,
 };
 use bus_proto::TrustDomain;
 use bus_tls::{OfflineTrust, TlsError, VerifiedLeaf};
@@ -16,11 +17,13 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use super::file::{
-    BundleVector, Bytes, ChainVector, EnvelopeVector, File, HeldBundle, Key, Leaf, New, Outcome, Parts, Proof, Reading,
-    Refused, ReplayVector, ScanVector, Step, Time, TrailerVector,
+    BundleVector, Bytes, ChainVector, ContentVector, EnvelopeVector, File, FrameVector, HeldBundle, HpkeVector, Key,
+    Leaf, New, Outcome, Parts, Proof, Reading, RecordVector, Refused, ReplayVector, ScanVector, SealedReading,
+    SealedVector, SealingKeyProof, Step, Time, TrailerVector,
 };
 use super::form::{bytes, number};
 use super::identities::{NOW, World, at};
+use super::opening::{self, Receiver};
 use super::signer::Recorder;
 
 /// A vector of which something else was said than its file expects.
@@ -64,6 +67,22 @@ pub fn agree(directory: &Path) -> Result<Report> {
     })?;
     let own = judge.held(&held_bundle(&world)?);
     compare.file("replays.json", |it: &ReplayVector, _| (&it.name, replay(it, &world, &own)))?;
+    compare.file("records.json", |it: &RecordVector, _| (&it.name, same(&it.outcome, &judge.record(it))))?;
+    compare.file("contents.json", |it: &ContentVector, _| (&it.name, same(&it.outcome, &opening::content(it))))?;
+    compare.file("hpke.json", |it: &HpkeVector, _| (&it.name, same(&it.outcome, &opening::unwrapped(it))))?;
+    compare.file("compressed.json", |it: &FrameVector, _| (&it.name, same(&it.outcome, &opening::frame(it))))?;
+    let mut held = BTreeMap::new();
+    compare.file("sealed.json", |it: &SealedVector, bundles| {
+        let mut receiver = Receiver::new(it);
+        let difference = it.steps.iter().enumerate().find_map(|(index, step)| {
+            let bundle = held.entry(step.bundle.clone()).or_insert_with(|| judge.held(&bundles[&step.bundle]));
+            let received = receiver.receive(&step.message.0, bundle, &it.clock);
+            let found = received.map_or_else(|refused| refused, Outcome::Accepted);
+            let (expected, found) = same(&step.outcome, &found)?;
+            Some((format!("step {index}: {expected}"), found))
+        });
+        (&it.name, difference)
+    })?;
     Ok(report)
 }
 
@@ -102,15 +121,15 @@ fn same<T: Debug + PartialEq>(expected: &Outcome<T>, found: &Outcome<T>) -> Diff
 }
 
 /// The name of an error's variant, which is its stable name.
-fn name(error: &impl Debug) -> String {
+pub(crate) fn name(error: &impl Debug) -> String {
     format!("{error:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
-fn refused<T>(reason: String) -> Outcome<T> {
+pub(crate) fn refused<T>(reason: String) -> Outcome<T> {
     Outcome::Refused(Refused { reason, place: None })
 }
 
-fn of_scan<T>(error: &ScanError) -> Outcome<T> {
+pub(crate) fn of_scan<T>(error: &ScanError) -> Outcome<T> {
     let place = match error.place {
         Place::Envelope => "envelope".into(),
         Place::Payload => "payload".into(),
@@ -118,14 +137,19 @@ fn of_scan<T>(error: &ScanError) -> Outcome<T> {
         Place::Batch => "batch".into(),
         Place::Member(index) => format!("member {index}"),
         Place::TraceContext => "trace context".into(),
+        Place::References => "references".into(),
+        Place::Reference(index) => format!("reference {index}"),
+        Place::Content => "content".into(),
         Place::Bundle => "bundle".into(),
         Place::Statement => "statement".into(),
+        Place::SealingRecord => "sealing record".into(),
+        Place::SealingStatement => "sealing statement".into(),
         other => format!("{other:?}"),
     };
     Outcome::Refused(Refused { reason: format!("Scan.{}", name(&error.refusal)), place: Some(place) })
 }
 
-fn of_envelope<T>(error: &EnvelopeError) -> Outcome<T> {
+pub(crate) fn of_envelope<T>(error: &EnvelopeError) -> Outcome<T> {
     match error {
         EnvelopeError::Scan(error) => of_scan(error),
         EnvelopeError::Signature(error) => refused(format!("Signature.{}", name(error))),
@@ -139,6 +163,15 @@ fn of_bundle<T>(error: &BundleError) -> Outcome<T> {
         BundleError::SigningKey(error) => refused(format!("SigningKey.{}", name(error))),
         BundleError::Possession(error) => refused(format!("Possession.{}", name(error))),
         BundleError::LeafKey(error) => refused(format!("LeafKey.{}", name(error))),
+        other => refused(name(other)),
+    }
+}
+
+fn of_record<T>(error: &RecordError) -> Outcome<T> {
+    match error {
+        RecordError::Scan(error) => of_scan(error),
+        RecordError::Statement(error) => of_bundle(error),
+        RecordError::Key(error) => refused(format!("SealingKey.{}", name(error))),
         other => refused(name(other)),
     }
 }
@@ -162,10 +195,6 @@ fn reading(vector: &ScanVector) -> Outcome<Reading> {
 }
 
 fn read(scan: &Scan<'_>) -> Reading {
-    let kinds = ["Telemetry", "Alert", "Command", "Heartbeat", "CommandResult", "Error", "Custom", "Sealed", "Batch"];
-    let kind = name(&scan.payload().kind());
-    let kind = kinds.iter().position(|known| *known == kind).expect("a known kind");
-    let range = scan.payload().range();
     Reading {
         message_id: scan.message_id().into(),
         source_component: scan.source_component().into(),
@@ -176,9 +205,26 @@ fn read(scan: &Scan<'_>) -> Reading {
         correlation_id: scan.correlation_id().map(|id| id[..].into()),
         sequence: scan.sequence().map(|sequence| sequence.to_string()),
         priority: scan.priority(),
-        payload: [kind + 10, range.start, range.end],
+        payload: opening::place_of(scan.payload()),
         bundle_length: scan.bundle().map(<[u8]>::len),
         members: scan.members().len(),
+        sealed: scan.sealed().map(read_sealed),
+        references: scan.references().map(read_sealed),
+        compressed: scan
+            .payload()
+            .compressed()
+            .map(|(length, frame)| [usize::try_from(length).expect("32 bits"), frame.len()]),
+    }
+}
+
+fn read_sealed(sealed: &SealedView<'_>) -> SealedReading {
+    let recipient = |key: &WrappedKeyView<'_>| (key.recipient().to_owned(), key.key_version().to_string());
+    SealedReading {
+        epoch_id: sealed.epoch_id()[..].into(),
+        commitment: sealed.commitment()[..].into(),
+        counter: sealed.counter().to_string(),
+        ciphertext_length: sealed.ciphertext().len(),
+        recipients: sealed.wrapped_keys().iter().map(recipient).collect(),
     }
 }
 
@@ -186,7 +232,7 @@ fn now(time: &Time) -> Option<i64> {
     time.now.as_ref().map(|now| now.parse().expect("a number"))
 }
 
-fn clock(time: &Time) -> Clock {
+pub(crate) fn clock(time: &Time) -> Clock {
     let skew = time.skew.parse().expect("a number");
     now(time).map_or_else(|| Clock::dangerous_without_now(skew), |now| Clock::new(now, skew))
 }
@@ -233,6 +279,27 @@ impl ChainJudge {
             }),
             Err(outcome) => outcome,
         }
+    }
+
+    fn record(&self, vector: &RecordVector) -> Outcome<SealingKeyProof> {
+        assert_eq!(vector.roots, self.roots, "{}: the roots of another deployment", vector.name);
+        match self.verify_record(&vector.record.0, &vector.clock) {
+            Ok(record) => Outcome::Accepted(SealingKeyProof {
+                principal: record.principal().spiffe_id(),
+                version: record.version().to_string(),
+                public_key: record.key().as_bytes()[..].into(),
+                lifetime: [record.lifetime().not_before.to_string(), record.lifetime().not_after.to_string()],
+            }),
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// The order of checks of the record of a sealing key.
+    fn verify_record<T>(&self, encoded: &[u8], time: &Time) -> Result<VerifiedRecord, Outcome<T>> {
+        let unverified = UnverifiedRecord::read(encoded).map_err(|error| of_record(&error))?;
+        let leaf = self.validate(unverified.chain(), now(time).expect("a record is judged at a time"))?;
+        let facts = leaf_facts(&leaf).map_err(|error| of_bundle(&error))?;
+        unverified.verify(&facts, &clock(time)).map_err(|error| of_record(&error))
     }
 
     /// The order of checks of a bundle. Evidence is judged as of the bundle's beginning.

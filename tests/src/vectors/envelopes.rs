@@ -178,7 +178,7 @@ fn payloads(vectors: &mut Vectors<'_>, agent: &Sender<'_>) -> Result<()> {
         epoch_id: vec![1; 16].into(),
         commitment: vec![2; 32].into(),
         counter: 0,
-        ciphertext: b"ciphertext".to_vec().into(),
+        ciphertext: b"ciphertext and its tag".to_vec().into(),
         wrapped_keys: vec![wrapped],
     };
     let comment = "the signature is over what is sealed; opening it is another matter";

@@ -121,6 +121,218 @@ pub struct Reading {
     pub bundle_length: Option<usize>,
     /// How many members the batch has; 0 if the payload is none.
     pub members: usize,
+    /// What everybody reads of a sealed payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedReading>,
+    /// What everybody reads of sealed references.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub references: Option<SealedReading>,
+    /// The length of a compressed payload once it is decompressed, and that of its frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed: Option<[usize; 2]>,
+}
+
+/// What everybody reads of something sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedReading {
+    /// The epoch.
+    pub epoch_id: Bytes,
+    /// What it commits to.
+    pub commitment: Bytes,
+    /// The number of this in the epoch, 0 where it is absent.
+    pub counter: String,
+    /// The length of the ciphertext with its tag.
+    pub ciphertext_length: usize,
+    /// The recipients of the wrapped keys, and the versions of their keys.
+    pub recipients: Vec<(String, String)>,
+}
+
+/// What was opened or decompressed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContentVector {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub comment: String,
+    /// What the bytes are: the content of a `sealed` payload, a `compressed` one, or of sealed `references`.
+    pub of: String,
+    /// The bytes.
+    pub content: Bytes,
+    /// What it holds, or the refusal.
+    pub outcome: Outcome<Holding>,
+}
+
+/// What a content holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holding {
+    /// The field number of its payload, and where that begins and ends; and how many members a batch has.
+    Payload {
+        /// Number, beginning and end.
+        payload: [usize; 3],
+        /// 0 if it is no batch.
+        members: usize,
+    },
+    /// References, each with its kind and value.
+    References(Vec<(String, String)>),
+}
+
+/// The record of a sealing key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordVector {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub comment: String,
+    /// The encoded record.
+    pub record: Bytes,
+    /// The roots of the reader, in DER.
+    pub roots: Vec<Bytes>,
+    /// The trust domain of the roots.
+    pub trust_domain: String,
+    /// The reader's time.
+    pub clock: Time,
+    /// Whose key it is, or the refusal.
+    pub outcome: Outcome<SealingKeyProof>,
+}
+
+/// What the record of a sealing key proves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealingKeyProof {
+    /// Whose key it is.
+    pub principal: String,
+    /// Which of the owner's keys.
+    pub version: String,
+    /// The X25519 key.
+    pub public_key: Bytes,
+    /// The first and last moment of sealing to it, in Unix milliseconds.
+    pub lifetime: [String; 2],
+}
+
+/// The secret of an epoch, wrapped to one recipient with HPKE.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HpkeVector {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub comment: String,
+    /// The recipient's private X25519 key: a scalar as of RFC 7748, before clamping.
+    pub private_key: Bytes,
+    /// The recipient's public key.
+    pub public_key: Bytes,
+    /// The private key that it was wrapped with, whose public key is the first 32 bytes of `wrapped`. Absent where no such key
+    /// made those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<Bytes>,
+    /// The sender's key id.
+    pub key_id: Bytes,
+    /// The epoch.
+    pub epoch_id: Bytes,
+    /// The recipient's SPIFFE ID.
+    pub recipient: String,
+    /// The version of its key.
+    pub key_version: String,
+    /// HPKE's `info`, made of these four.
+    pub info: Bytes,
+    /// What HPKE gives: encapsulated key and ciphertext.
+    pub wrapped: Bytes,
+    /// The secret, or the refusal.
+    pub outcome: Outcome<Secret>,
+}
+
+/// The secret of an epoch of one recipient, and what derives from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// 32 bytes.
+    pub secret: Bytes,
+    /// The digest of the one recipient.
+    pub recipients_digest: Bytes,
+    /// The key of the contents.
+    pub key: Bytes,
+    /// What the counters are added to.
+    pub nonce_base: Bytes,
+    /// The commitment.
+    pub commitment: Bytes,
+}
+
+/// A frame of Zstandard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FrameVector {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub comment: String,
+    /// The length that is stated beside the frame.
+    pub length: u32,
+    /// The most that the receiver takes, in bytes.
+    pub max: usize,
+    /// The frame.
+    pub frame: Bytes,
+    /// What it holds, or the refusal.
+    pub outcome: Outcome<Bytes>,
+}
+
+/// Messages that one receiver verifies and opens, one after the other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SealedVector {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub comment: String,
+    /// The receiver's SPIFFE ID.
+    pub receiver: String,
+    /// The receiver's private sealing keys.
+    pub keys: Vec<OwnKey>,
+    /// The trust domain that the receiver expects.
+    pub trust_domain: String,
+    /// The receiver's time.
+    pub clock: Time,
+    /// The messages.
+    pub steps: Vec<SealedStep>,
+}
+
+/// A private sealing key: for tests alone, as everybody knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OwnKey {
+    /// Its version.
+    pub version: String,
+    /// 32 bytes, a scalar as of RFC 7748 before clamping.
+    pub private_key: Bytes,
+}
+
+/// One message at a receiver.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SealedStep {
+    /// The message.
+    pub message: Bytes,
+    /// The name of the bundle that the receiver holds for it.
+    pub bundle: String,
+    /// What it says, or the refusal.
+    pub outcome: Outcome<Opened>,
+}
+
+/// What a receiver has read of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Who signed it.
+    pub principal: String,
+    /// The sealed content, opened. Absent if the payload was not sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Bytes>,
+    /// The messages: one, or the members of a batch.
+    pub messages: Vec<Said>,
+    /// The references, each with its kind and value. Absent if there are none, or none for this receiver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub references: Option<Vec<(String, String)>>,
+}
+
+/// What one message says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The field number of the payload.
+    pub field: usize,
+    /// Each field of it, with its value: numbers in decimal digits, bytes in hexadecimal ones.
+    pub values: BTreeMap<String, String>,
 }
 
 /// A certificate chain.

@@ -13,13 +13,21 @@ pub mod file;
 mod agreement;
 mod bundles;
 mod chains;
+mod contents;
 mod corruptions;
 mod envelopes;
+mod epochs;
 mod form;
+mod forms;
+mod frames;
+mod hpke;
 mod identities;
+mod opening;
+mod records;
 mod replays;
 mod scalar;
 mod scans;
+mod sealed;
 mod signer;
 mod trailers;
 
@@ -55,6 +63,11 @@ pub fn generate(recorder: &Recorder) -> Result<Vec<(&'static str, String)>> {
         ("bundles.json", text(&bundles::file(&world)?)?),
         ("envelopes.json", text(&envelopes::file(&world)?)?),
         ("replays.json", text(&replays::file())?),
+        ("records.json", text(&records::file(&world)?)?),
+        ("contents.json", text(&contents::file())?),
+        ("hpke.json", text(&hpke::file())?),
+        ("sealed.json", text(&sealed::file(&world)?)?),
+        ("compressed.json", text(&frames::file())?),
     ])
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::corruptions::{Subject, ignored};
 use super::file::{Bytes, File, Outcome, Reading, ScanVector};
 use super::form::{bytes, double, field, number, refused, varint};
+use super::forms::{self, sealed_fields, sealed_reading};
 use super::identities::NOW;
 
 pub(crate) const ID: &str = "01a0f1a2-0000-7000-8000-000000000001";
@@ -19,15 +20,15 @@ fn head() -> Vec<Vec<u8>> {
 }
 
 /// A prefix with this payload and nothing optional.
-fn with_payload(field_number: u64, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn with_payload(field_number: u64, payload: &[u8]) -> Vec<u8> {
     [head().concat(), bytes(field_number, payload)].concat()
 }
 
-fn heartbeat() -> Vec<Vec<u8>> {
+pub(crate) fn heartbeat() -> Vec<Vec<u8>> {
     vec![number(1, 86_400), bytes(2, b"0.1.0")]
 }
 
-fn member(payload_number: u64, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn member(payload_number: u64, payload: &[u8]) -> Vec<u8> {
     [bytes(1, ID.as_bytes()), number(3, NOW.unsigned_abs()), bytes(payload_number, payload)].concat()
 }
 
@@ -45,6 +46,7 @@ fn envelope_fields() -> Vec<Vec<u8>> {
         bytes(20, b"two"),
         bytes(21, &trace_context().concat()),
         bytes(22, b"a bundle, as yet unread"),
+        bytes(23, &sealed_fields().concat()),
     ]);
     fields
 }
@@ -54,7 +56,7 @@ fn trace_context() -> Vec<Vec<u8>> {
 }
 
 /// The number and the fields of a payload of each plain kind.
-fn payloads() -> Vec<(u8, &'static str, Vec<Vec<u8>>)> {
+pub(crate) fn payloads() -> Vec<(u8, &'static str, Vec<Vec<u8>>)> {
     vec![
         (10, "telemetry", vec![double(1, 12.5), double(2, 50.0)]),
         (11, "alert", vec![bytes(1, b"ransomware.mass-rename"), number(2, 5), bytes(3, b"4,096 files in a minute")]),
@@ -66,38 +68,24 @@ fn payloads() -> Vec<(u8, &'static str, Vec<Vec<u8>>)> {
     ]
 }
 
-fn wrapped_key() -> Vec<Vec<u8>> {
-    vec![bytes(1, b"spiffe://ransomeye.test/core/core-01"), number(2, 3), bytes(3, &[0x77; 80])]
-}
-
-fn sealed_fields() -> Vec<Vec<u8>> {
-    vec![
-        bytes(1, &[1; 16]),
-        bytes(2, &[2; 32]),
-        number(3, 9),
-        bytes(4, b"ciphertext"),
-        bytes(5, &wrapped_key().concat()),
-        bytes(5, &wrapped_key().concat()),
-    ]
-}
-
-struct Vectors(Vec<ScanVector>);
+/// The vectors so far.
+pub(crate) struct Vectors(Vec<ScanVector>);
 
 impl Vectors {
-    fn accept(&mut self, name: &str, comment: &str, prefix: Vec<u8>, reading: Reading) {
+    pub(crate) fn accept(&mut self, name: &str, comment: &str, prefix: Vec<u8>, reading: Reading) {
         self.add(name, comment, prefix, Outcome::Accepted(reading));
     }
 
-    fn refuse(&mut self, name: &str, comment: &str, prefix: Vec<u8>, reason: &str, place: &str) {
+    pub(crate) fn refuse(&mut self, name: &str, comment: &str, prefix: Vec<u8>, reason: &str, place: &str) {
         self.add(name, comment, prefix, refused(&format!("Scan.{reason}"), Some(place)));
     }
 
-    fn add(&mut self, name: &str, comment: &str, prefix: Vec<u8>, outcome: Outcome<Reading>) {
+    pub(crate) fn add(&mut self, name: &str, comment: &str, prefix: Vec<u8>, outcome: Outcome<Reading>) {
         self.0.push(ScanVector { name: name.into(), comment: comment.into(), prefix: Bytes(prefix), outcome });
     }
 
     /// Everything that can be wrong with a message within a prefix.
-    fn corrupt(&mut self, subject: &Subject, wrap: impl Fn(&[u8]) -> Vec<u8>) {
+    pub(crate) fn corrupt(&mut self, subject: &Subject, wrap: impl Fn(&[u8]) -> Vec<u8>) {
         for corruption in subject.corruptions() {
             let (prefix, outcome) = (wrap(&corruption.message), refused(&corruption.reason, Some(subject.place)));
             self.add(&corruption.name, &corruption.comment, prefix, outcome);
@@ -106,7 +94,7 @@ impl Vectors {
 }
 
 /// What a prefix with the mandatory fields reads as; its payload begins at `start` and ends with the prefix.
-fn reading(payload_number: usize, start: usize, end: usize) -> Reading {
+pub(crate) fn reading(payload_number: usize, start: usize, end: usize) -> Reading {
     Reading {
         message_id: ID.into(),
         source_component: "agent-01".into(),
@@ -120,6 +108,9 @@ fn reading(payload_number: usize, start: usize, end: usize) -> Reading {
         payload: [payload_number, start, end],
         bundle_length: None,
         members: 0,
+        sealed: None,
+        references: None,
+        compressed: None,
     }
 }
 
@@ -129,7 +120,7 @@ pub(crate) fn file() -> File<ScanVector> {
     accepted_batches(&mut vectors);
     envelope(&mut vectors);
     plain_payloads(&mut vectors);
-    sealed(&mut vectors);
+    forms::add(&mut vectors);
     batches(&mut vectors);
     trace_contexts(&mut vectors);
     File {
@@ -151,11 +142,6 @@ fn accepted(vectors: &mut Vectors) {
         let read = reading(payload_number.into(), prefix.len(), prefix.len());
         vectors.accept(&format!("{name}, empty"), "every field has its default, so none is encoded", prefix, read);
     }
-    let payload = sealed_fields().concat();
-    let prefix = with_payload(17, &payload);
-    let read = reading(17, prefix.len() - payload.len(), prefix.len());
-    vectors.accept("sealed", "for two recipients", prefix, read);
-
     let fields = envelope_fields();
     let end = fields[..10].concat().len();
     let full = Reading {
@@ -165,6 +151,7 @@ fn accepted(vectors: &mut Vectors) {
         sequence: Some("300".into()),
         priority: Some(10),
         bundle_length: Some(23),
+        references: Some(sealed_reading()),
         ..reading(13, end - heartbeat().concat().len(), end)
     };
     vectors.accept("every field", "an envelope with all that it may have", fields.concat(), full.clone());
@@ -272,7 +259,7 @@ fn envelope(vectors: &mut Vectors) {
             ("payload twice", "of the same kind", 9, bytes(13, &[]).repeat(2), "SeveralPayloads"),
             ("two payloads", "of different kinds", 9, [bytes(10, &[]), bytes(13, &[])].concat(), "SeveralPayloads"),
             ("no payload", "exactly one", 9, Vec::new(), "NoPayload"),
-            ("unknown payload", "number 19 has no meaning yet", 9, bytes(19, &[]), "UnknownField"),
+            ("a payload and an unknown field", "number 24 has no meaning yet", 14, bytes(24, &[]), "UnknownField"),
             ("tag empty", "1 to 64 bytes", 10, bytes(20, b""), "OutOfBounds"),
             ("tag too long", "65 bytes", 10, bytes(20, &[b't'; 65]), "OutOfBounds"),
             ("tag not UTF-8", "an overlong form", 10, bytes(20, &[0xc0, 0x80]), "NotUtf8"),
@@ -282,6 +269,8 @@ fn envelope(vectors: &mut Vectors) {
             ("trace_context twice", "a decoder would merge them", 12, bytes(21, &[]).repeat(2), "Repeated"),
             ("bundle empty", "absent, or not empty", 13, bytes(22, b""), "ExplicitDefault"),
             ("bundle too long", "16,385 bytes", 13, bytes(22, &[b'b'; 16_385]), "OutOfBounds"),
+            ("references as a number", "wire type 2", 14, number(23, 1), "WrongWireType"),
+            ("references twice", "a decoder would merge them", 14, bytes(23, &[]).repeat(2), "Repeated"),
         ],
         mandatory: vec![(0, "message_id"), (1, "source_component"), (2, "timestamp_utc"), (3, "subject")],
     };
@@ -297,15 +286,15 @@ fn envelope(vectors: &mut Vectors) {
     vectors.refuse("envelope: a payload of 2^64 - 1 bytes", "a length near overflow", length, "Truncated", "envelope");
     let first = [bytes(3, b"1"), vec![0x80]].concat();
     vectors.refuse("envelope: the first violation counts", "two are there", first, "WrongWireType", "envelope");
-    let both = [head().concat(), bytes(13, &[0x80]), number(19, 1)].concat();
+    let both = [head().concat(), bytes(13, &[0x80]), number(24, 1)].concat();
     let comment = "the payload is wrong as well, and comes later";
     vectors.refuse("envelope: the envelope comes first", comment, both, "UnknownField", "envelope");
 }
 
-type Replacements = Vec<(&'static str, &'static str, usize, Vec<u8>, &'static str)>;
+pub(crate) type Replacements = Vec<(&'static str, &'static str, usize, Vec<u8>, &'static str)>;
 
 /// What can be wrong with the values of a payload.
-fn replacements(payload: &str) -> Replacements {
+pub(crate) fn replacements(payload: &str) -> Replacements {
     let not_utf8 = |name, index, field_number| (name, "not UTF-8", index, bytes(field_number, &[0xff]), "NotUtf8");
     let empty = |name, index, field_number| {
         (name, "an empty text is not encoded", index, bytes(field_number, b""), "ExplicitDefault")
@@ -356,49 +345,6 @@ fn plain_payloads(vectors: &mut Vectors) {
     }
 }
 
-fn sealed(vectors: &mut Vectors) {
-    let subject = Subject {
-        place: "payload",
-        title: "sealed",
-        fields: sealed_fields(),
-        once: Some(3),
-        closed: false,
-        replacements: vec![
-            ("epoch_id short", "15 bytes", 0, bytes(1, &[1; 15]), "OutOfBounds"),
-            ("commitment long", "33 bytes", 1, bytes(2, &[2; 33]), "OutOfBounds"),
-            ("counter 0", "0 is not encoded", 2, number(3, 0), "ExplicitDefault"),
-            ("ciphertext empty", "from 1 byte", 3, bytes(4, b""), "ExplicitDefault"),
-            ("257 recipients", "at most 256", 4, bytes(5, &wrapped_key().concat()).repeat(256), "OutOfBounds"),
-            ("a wrapped key as a number", "wire type 2", 4, number(5, 1), "WrongWireType"),
-        ],
-        mandatory: vec![(0, "epoch_id"), (1, "commitment"), (3, "ciphertext")],
-    };
-    vectors.corrupt(&subject, |message| with_payload(17, message));
-    for (place, title, before) in [("wrapped key 0", "first wrapped key", 0), ("wrapped key 2", "third wrapped key", 2)]
-    {
-        let subject = Subject {
-            place,
-            title,
-            fields: wrapped_key(),
-            once: Some(1),
-            closed: false,
-            replacements: vec![
-                ("recipient too long", "513 bytes", 0, bytes(1, &[b'r'; 513]), "OutOfBounds"),
-                ("recipient not UTF-8", "not UTF-8", 0, bytes(1, &[0xff]), "NotUtf8"),
-                ("recipient empty", "1 to 512 bytes", 0, bytes(1, b""), "ExplicitDefault"),
-                ("key_version 0", "0 is not encoded", 1, number(2, 0), "ExplicitDefault"),
-                ("key_version as bytes", "wire type 0", 1, bytes(2, b"3"), "WrongWireType"),
-                ("wrapped too long", "2,049 bytes", 2, bytes(3, &[0x77; 2_049]), "OutOfBounds"),
-            ],
-            mandatory: vec![(0, "recipient"), (2, "wrapped")],
-        };
-        vectors.corrupt(&subject, |message| {
-            let others = bytes(5, &wrapped_key().concat()).repeat(before);
-            with_payload(17, &[sealed_fields()[..4].concat(), others, bytes(5, message)].concat())
-        });
-    }
-}
-
 fn batches(vectors: &mut Vectors) {
     let good = member(13, &heartbeat().concat());
     let subject = Subject {
@@ -444,7 +390,8 @@ fn batches(vectors: &mut Vectors) {
                 ("a payload as a number", "wire type 2", 4, number(13, 1), "WrongWireType"),
                 ("a sealed payload", "a form, which only an envelope may have", 4, bytes(17, &[]), "NestedForm"),
                 ("a batch", "a form, which only an envelope may have", 4, bytes(18, &[]), "NestedForm"),
-                ("a subject", "what a member lacks, it shares with its envelope", 4, bytes(19, &[]), "UnknownField"),
+                ("a compressed payload", "a form, which only an envelope may have", 4, bytes(19, &[]), "NestedForm"),
+                ("tags", "what a member lacks, it shares with its envelope", 4, bytes(20, &[]), "UnknownField"),
                 (
                     "version not UTF-8",
                     "the payload of a member is part of it",

@@ -264,3 +264,68 @@ async fn unknown_keys_keep_no_honest_sender_waiting() {
 async fn the_twin_of_a_bundle_vouches_for_nothing() {
     refused("a broker makes the twin of a bundle").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_is_read_by_nobody_on_its_way() {
+    refused("a broker reads along").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_message_with_anything_changed_is_refused() {
+    refused("a broker changes what is sealed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_wrapped_keys_an_epoch_stays_closed_until_they_come_again() {
+    refused("a broker drops the wrapped keys").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_component_seals_under_other_keys() {
+    refused("a broker waits for a nonce that is used again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_to_a_key_that_is_gone_is_refused_by_name() {
+    refused("a broker delivers what was sealed to keys that are gone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_seals_to_a_key_that_its_owner_has_not_signed() {
+    refused("a broker makes up sealing keys").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_seals_to_a_key_out_of_its_time() {
+    refused("a broker shows sealing keys out of their time").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_chooses_between_two_keys_of_one_version() {
+    refused("a broker shows two sealing keys of one version").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_to_seal_to_nothing_is_sent() {
+    refused("a broker withholds a sealing key").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_answer_about_a_sealing_key_nothing_is_sent() {
+    refused("a broker does not answer who asks for a sealing key").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_goes_behind_no_sealing_key_that_it_has_seen() {
+    refused("a broker rolls back a sealing key").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_an_owner_whose_sealing_key_was_dropped_nothing_is_sent() {
+    refused("a broker acknowledges sealing keys that it drops").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_ends_its_sealing_keys() {
+    refused("a broker keeps a sealing key in use under a revoked certificate").await;
+}

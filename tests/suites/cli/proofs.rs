@@ -290,7 +290,9 @@ fn a_captured_command_names_its_receiver() {
     let file = message["evidence"].as_str().unwrap();
     let verified = desk.done(&format!("verify evidence/{file} --ca pki/ca.crt --json")).json();
     assert_eq!([&verified["destination"], &verified["type"]], [&json!(AGENT), &json!("command")]);
-    assert_eq!(verified["messages"][0]["payload"], json!({ "command_type": "isolate", "target_pid": 77 }));
+    // Its receiver has read it. Whoever checks the evidence sees to whom it was sealed.
+    assert_eq!(message["payload"], json!({ "command_type": "isolate", "target_pid": 77 }));
+    assert_eq!(verified["messages"][0]["payload"]["sealed_to"], json!([AGENT]), "{verified}");
 }
 
 #[test]

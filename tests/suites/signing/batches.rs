@@ -148,7 +148,7 @@ async fn batches_stay_below_the_greatest_size_with_the_most_labels() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_alone_keeps_its_place_among_batches() {
-    let deployment = with_jobs();
+    let deployment = with_jobs().await;
     let core = BusClient::connect(jobs(deployment.options(CORE))).await.unwrap();
     let agent = BusClient::connect(jobs(deployment.options(AGENT))).await.unwrap();
     let mut inbox = agent.subscribe_inbox::<Registered<Job>>().await.unwrap();
@@ -215,7 +215,7 @@ async fn a_flush_waits_for_what_was_queued() {
 
 #[tokio::test]
 async fn draining_sends_what_waits_for_every_subject() {
-    let deployment = with_jobs();
+    let deployment = with_jobs().await;
     let core = BusClient::connect(jobs(deployment.options(CORE))).await.unwrap();
     let agent = BusClient::connect(jobs(deployment.options(AGENT))).await.unwrap();
     let mut beats = core.subscribe::<Heartbeat>().await.unwrap();

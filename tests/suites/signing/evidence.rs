@@ -61,7 +61,7 @@ async fn kept_evidence_proves_each_message_and_a_changed_one_nothing() {
 
 #[tokio::test]
 async fn evidence_is_there_when_the_bundle_was_looked_up_and_not_unless_it_was_asked_for() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let agent = deployment.connect(AGENT).await;
     agent.publish(beat(0)).await.unwrap();
     let core = deployment.connect(CORE).await;

@@ -89,7 +89,7 @@ async fn publishes_that_are_given_up_cost_others_nothing_on_one_thread() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_are_given_up_cost_others_nothing() {
-    let deployment = with_jobs();
+    let deployment = with_jobs().await;
     let core = BusClient::connect(jobs(deployment.options(CORE))).await.unwrap();
     let agent = BusClient::connect(jobs(deployment.options(AGENT))).await.unwrap();
     let mut inbox = agent.subscribe_inbox::<Registered<Job>>().await.unwrap();
@@ -136,7 +136,7 @@ async fn requests_that_are_given_up_cost_others_nothing() {
 
 #[tokio::test]
 async fn rotations_that_are_given_up_leave_a_key_that_is_good() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let (core, agent) = (deployment.connect(CORE).await, deployment.connect(AGENT).await);
     let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
     for uptime in 1..=10 {

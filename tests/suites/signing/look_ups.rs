@@ -13,7 +13,7 @@ fn load(cpu_usage: f64) -> TelemetryEvent {
 }
 
 fn is_look_up(message: &Passing) -> bool {
-    message.subject.starts_with("$JS.API.DIRECT.GET.") && message.payload.starts_with(b"{\"batch\"")
+    message.subject == "$JS.API.DIRECT.GET.RANSOMEYE_KEYS" && message.payload.starts_with(b"{\"batch\"")
 }
 
 /// Whether it is a part of what the keys stream answers.
@@ -35,7 +35,7 @@ async fn late(deployment: &Deployment, options: BusOptions) -> (BusClient, BusCl
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_late_receives_at_once_where_there_is_a_keys_stream() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let (core, agent, mut beats) = late(&deployment, deployment.options(CORE)).await;
     stored(&core, &agent).await;
     for uptime in 1..=50 {
@@ -48,7 +48,7 @@ async fn who_comes_late_receives_at_once_where_there_is_a_keys_stream() {
 
 #[tokio::test]
 async fn who_comes_late_into_a_flood_loses_nothing_where_there_is_a_keys_stream() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let (core, agent, mut beats) = late(&deployment, deployment.options(CORE)).await;
     stored(&core, &agent).await;
     for uptime in 1..=2_000 {
@@ -64,7 +64,7 @@ async fn who_comes_late_into_a_flood_loses_nothing_where_there_is_a_keys_stream(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_keys_are_looked_up_their_messages_wait_and_others_pass() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT, OTHER]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT, OTHER]).await;
     let broker = Broker::before(&deployment).await.unwrap();
     let options = BusOptions::new(broker.url(), deployment.identity(CORE));
     let (core, agent, mut beats) = late(&deployment, options).await;
@@ -97,7 +97,7 @@ async fn while_keys_are_looked_up_their_messages_wait_and_others_pass() {
 async fn the_keys_of_many_senders_are_looked_up_at_the_same_time() {
     let names: Vec<String> = (1..=24).map(|number| format!("agent/agent-{number:02}")).collect();
     let all: Vec<&str> = names.iter().map(String::as_str).chain([CORE]).collect();
-    let deployment = Deployment::start_with_keys_stream(&all).await;
+    let deployment = Deployment::start_with_key_streams(&all).await;
     let mut agents = Vec::new();
     for name in &names {
         let agent = BusClient::connect(deployment.options(name).max_batch(1)).await.unwrap();
@@ -128,7 +128,7 @@ async fn the_keys_of_many_senders_are_looked_up_at_the_same_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_whose_keys_are_not_there_is_looked_up_once() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let broker = Broker::before(&deployment).await.unwrap();
     let agent = BusClient::connect(deployment.options(AGENT).max_batch(1).store_bundles(false)).await.unwrap();
     agent.publish(beat(0)).await.unwrap();
@@ -189,8 +189,9 @@ async fn on_one_subject_the_bundle_comes_along_again_after_ten_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_core_commands_needs_no_look_up() {
-    let deployment = Deployment::start(&[CORE, AGENT]);
-    let core = deployment.connect(CORE).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
+    deployment.publish_sealing_key(AGENT).await;
+    let core = BusClient::connect(deployment.options(CORE).store_bundles(false)).await.unwrap();
     core.send(&endpoint(AGENT), kill(0)).await.unwrap();
     let agent = deployment.connect(AGENT).await;
     let mut commands = agent.subscribe_inbox::<CommandRequest>().await.unwrap();
@@ -200,7 +201,7 @@ async fn what_a_core_commands_needs_no_look_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_differs_from_the_brokers_is_told() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let broker = Broker::before(&deployment).await.unwrap();
     let connect = |name| BusClient::connect(BusOptions::new(broker.url(), deployment.identity(name)));
     // The broker's clock, as far as the agent can see, is ten years behind.

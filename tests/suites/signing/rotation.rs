@@ -165,22 +165,17 @@ async fn rotation_on_demand_loses_nothing(deployment: &Deployment) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_rotated_under_load_lose_nothing_in_either_direction() {
-    rotation_on_demand_loses_nothing(&Deployment::start(&[CORE, AGENT])).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_that_are_rotated_under_load_lose_nothing_with_a_keys_stream() {
-    rotation_on_demand_loses_nothing(&Deployment::start_with_keys_stream(&[CORE, AGENT]).await).await;
+    rotation_on_demand_loses_nothing(&Deployment::start_with_key_streams(&[CORE, AGENT]).await).await;
 }
 
 #[tokio::test]
 async fn keys_that_are_rotated_on_one_thread_lose_nothing() {
-    rotation_on_demand_loses_nothing(&Deployment::start(&[CORE, AGENT])).await;
+    rotation_on_demand_loses_nothing(&Deployment::start_with_key_streams(&[CORE, AGENT]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_grow_old_are_rotated_and_nothing_is_lost() {
-    let deployment = Deployment::start_with_keys_stream(&[CORE, AGENT]).await;
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let (age, check) = (Duration::from_millis(400), Duration::from_millis(50));
     let connect = |name| BusClient::connect(deployment.options(name).signing_key_age(age).rotation_check(check));
     let (core, agent) = (connect(CORE).await.unwrap(), connect(AGENT).await.unwrap());
@@ -198,7 +193,7 @@ async fn keys_that_grow_old_are_rotated_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_certificate_brings_a_new_key_under_load_and_no_message_is_refused() {
-    let deployment = Deployment::start(&[CORE, AGENT]);
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let (core, agent) = (deployment.connect(CORE).await, deployment.connect(AGENT).await);
     let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
     let (stop, publishing) = (Arc::<AtomicBool>::default(), agent.clone());
@@ -241,7 +236,7 @@ async fn a_rotated_certificate_brings_a_new_key_under_load_and_no_message_is_ref
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_and_answers_go_on_after_either_side_has_a_new_certificate() {
-    let deployment = Deployment::start(&[CORE, AGENT]);
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let (core, agent) = (deployment.connect(CORE).await, deployment.connect(AGENT).await);
     let mut inbox = agent.subscribe_inbox::<CommandRequest>().await.unwrap();
     let answering = agent.clone();
@@ -270,7 +265,7 @@ async fn requests_and_answers_go_on_after_either_side_has_a_new_certificate() {
 
 #[tokio::test]
 async fn unusable_files_keep_nobody_from_rotating_the_key_of_the_certificate_in_use() {
-    let deployment = Deployment::start(&[CORE, AGENT]);
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
     let (core, agent) = (deployment.connect(CORE).await, deployment.connect(AGENT).await);
     let mut beats = core.subscribe::<Heartbeat>().await.unwrap();
     let key_id = agent.signing_key();

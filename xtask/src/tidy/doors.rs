@@ -68,12 +68,26 @@ fn mentions(sources: &Sources, concerns: impl Fn(&str) -> bool, names: &[&str], 
     for file in sources.product().filter(|file| concerns(&file.path)) {
         for (number, line) in file.product_lines() {
             let comment = line.trim_start().starts_with("//");
-            if let Some(name) = names.iter().find(|name| !comment && line.contains(*name)) {
+            if let Some(name) = names.iter().find(|name| !comment && is_named(line, name)) {
                 violations.push(Violation::at(&file.path, number, format!("names `{name}`, {objection}")));
             }
         }
     }
     violations
+}
+
+/// Whether a line has this name, and not as the end of a longer one.
+fn is_named(line: &str, name: &str) -> bool {
+    let begins = |place: usize| {
+        let before = line.get(..place).and_then(|before| before.chars().next_back());
+        let first = name.chars().next();
+        !first.is_some_and(is_word) || !before.is_some_and(is_word)
+    };
+    line.match_indices(name).any(|(place, _)| begins(place))
+}
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
 }
 
 #[cfg(test)]
@@ -169,5 +183,13 @@ mod tests {
             matches!(found.as_slice(), [one] if one.to_string().starts_with("crates/bus-cli/src/main.rs:1: ")),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_name_within_another_is_none() {
+        assert!(is_named("use std::fs;", "std::"));
+        assert!(is_named("    ::std::fs::read()", "std::"));
+        assert!(!is_named("use zstd::bulk;", "std::"));
+        assert!(is_named("let a = zstd::bulk(std::mem::take(b));", "std::"));
     }
 }

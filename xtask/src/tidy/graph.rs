@@ -75,11 +75,11 @@ const IMPURE: &[&str] = &[
 const PURE_ENOUGH: &[(&str, &[&str])] = &[("bus-crypto", &["aws-lc-rs"])];
 
 /// The crates that only some of ours may depend on, tests included. `bus-client` takes random bytes from the
-/// crypto provider, `bus-tls` SHA-256; signature algorithms are a door of their own, over the sources. `bus-fuzz-oracles` plays insiders, who
-/// sign what this product would not.
+/// crypto provider, `bus-tls` SHA-256; signature algorithms are a door of their own, over the sources. `bus-fuzz-oracles` and the
+/// test vectors of `bus-tests` play insiders, who sign and seal what this product would not.
 const DOORS: &[(&str, &[&str])] = &[
     ("async-nats", &["bus-client", "bus-tests", "xtask"]),
-    ("aws-lc-rs", &["bus-client", "bus-crypto", "bus-fuzz-oracles", "bus-tls"]),
+    ("aws-lc-rs", &["bus-client", "bus-crypto", "bus-fuzz-oracles", "bus-tests", "bus-tls"]),
     ("rcgen", &["bus-tls", "bus-tests"]),
     ("rustls-pemfile", &["bus-tls", "bus-tests"]),
     ("rustls-webpki", &["bus-tls"]),

@@ -53,6 +53,14 @@ pub enum PolicyError {
         /// The most that are allowed.
         max: usize,
     },
+    /// There are more rules about forms than [`MAX_FORMS`](crate::MAX_FORMS).
+    #[error("the policy has {count} forms, at most {max} are allowed: let forms name several types, or `*`")]
+    TooManyForms {
+        /// How many there are.
+        count: usize,
+        /// The most that are allowed.
+        max: usize,
+    },
     /// The text is not TOML.
     #[error("{at}: not valid TOML: {problem}")]
     Syntax {
@@ -88,6 +96,26 @@ pub enum PolicyError {
         key: &'static str,
         /// What the text says there, what is wrong with it and what is allowed.
         problem: String,
+    },
+    /// A form that says nothing.
+    #[error("{at}: a form must have `seal`, `compress` or both")]
+    EmptyForm {
+        /// Where the table begins.
+        at: Position,
+    },
+    /// Forms that together name more recipients than one message can be sealed for:
+    /// [`MAX_RECIPIENTS`](crate::MAX_RECIPIENTS).
+    #[error(
+        "{at}: a message that this form is about would be sealed for {count} recipients, the owner of its inbox and those \
+         of other forms included, at most {max} are allowed: name fewer"
+    )]
+    TooManyRecipients {
+        /// Where the table of the last of these forms begins.
+        at: Position,
+        /// How many recipients there would be.
+        count: usize,
+        /// The most that are allowed.
+        max: usize,
     },
 }
 

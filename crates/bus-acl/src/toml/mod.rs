@@ -3,6 +3,7 @@
 //! The file is read value by value, each with its place in the text, so that every error can say where it is.
 
 mod error;
+mod form;
 mod read;
 
 use alloc::vec::Vec;
@@ -13,6 +14,7 @@ pub use error::{PolicyError, Position};
 use read::{Document, Table, Text};
 
 use crate::decision::Action;
+use crate::form::Destinations;
 use crate::policy::Policy;
 use crate::rule::{Effect, Inboxes, Right, Rule, Types, Who};
 
@@ -22,10 +24,13 @@ pub const MAX_POLICY_LEN: usize = 1 << 20;
 /// The most rules that a policy text may hold.
 pub const MAX_RULES: usize = 10_000;
 
+/// The most rules about forms that a policy text may hold.
+pub const MAX_FORMS: usize = 1_000;
+
 const RULE_KEYS: &[&str] = &["effect", "role", "component", "trust_domain", "action", "types", "to", "from"];
 
 impl Policy {
-    /// Reads a policy from TOML text of at most [`MAX_POLICY_LEN`] bytes and [`MAX_RULES`] rules.
+    /// Reads a policy from TOML text of at most [`MAX_POLICY_LEN`] bytes, [`MAX_RULES`] rules and [`MAX_FORMS`] forms.
     ///
     /// `version` is 1. Each `[[rule]]` has these keys and no others:
     ///
@@ -40,6 +45,17 @@ impl Policy {
     /// | `to` | for `publish`: `"events"`, or `"inbox:*/*"`, `"inbox:<role>/*"`, `"inbox:<role>/<component>"` |
     /// | `from` | for `subscribe`: `"events"`, or `"inbox"`, which is the component's own |
     ///
+    /// Each `[[form]]` says how messages travel ([`Policy::form`]), and has these keys and no others; of `seal` and
+    /// `compress` it has at least one:
+    ///
+    /// | key | value |
+    /// |---|---|
+    /// | `types` | as in a rule |
+    /// | `to` | as in a rule for `publish` |
+    /// | `seal` | `"off"`, `"on"`, or `"required"`, with which receivers refuse what is not sealed |
+    /// | `recipients` | with `seal` on or required: a list of `"<role>/<component>"`, at most [`MAX_RECIPIENTS`](crate::MAX_RECIPIENTS) from all forms for one type and destination, the owner of the inbox included. Without any, the configuration of whoever sends these events must name some; directed messages are always sealed for their destination |
+    /// | `compress` | `true` or `false` |
+    ///
     /// ```
     /// let policy = bus_acl::Policy::from_toml(
     ///     r#"
@@ -50,6 +66,12 @@ impl Policy {
     ///     action = "publish"
     ///     types = ["Telemetry", "x-disk-usage"]
     ///     to = "events"
+    ///
+    ///     [[form]]
+    ///     types = ["x-disk-usage"]
+    ///     to = "events"
+    ///     seal = "required"
+    ///     recipients = ["core/core-01"]
     ///     "#,
     /// )?;
     ///
@@ -61,21 +83,25 @@ impl Policy {
     /// # Errors
     ///
     /// The first thing that is wrong, with its line and column: TOML syntax, an unknown, missing or duplicate key, a
-    /// value outside its grammar, a rule that could never match, or a text beyond the bounds.
+    /// value outside its grammar, a rule that could never match, a form that says nothing, or a text beyond the bounds.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         if text.len() > MAX_POLICY_LEN {
             return Err(PolicyError::TooLong { len: text.len(), max: MAX_POLICY_LEN });
         }
         let document = Document::parse(text)?;
         let top = document.table();
-        top.allow_only(&["version", "rule"])?;
+        top.allow_only(&["version", "rule", "form"])?;
         top.version("version", "1")?;
         let tables = top.tables("rule")?;
         if tables.len() > MAX_RULES {
             return Err(PolicyError::TooManyRules { count: tables.len(), max: MAX_RULES });
         }
         let rules: Vec<Rule> = tables.iter().map(rule).collect::<Result<_, _>>()?;
-        Ok(Self::new(rules))
+        let tables = top.tables("form")?;
+        if tables.len() > MAX_FORMS {
+            return Err(PolicyError::TooManyForms { count: tables.len(), max: MAX_FORMS });
+        }
+        Ok(Self::new(rules).with_forms(form::forms(&tables)?))
     }
 }
 
@@ -133,10 +159,17 @@ fn types(table: &Table<'_>) -> Result<Types, PolicyError> {
 
 fn publish(table: &Table<'_>) -> Result<Right, PolicyError> {
     table.forbid("from", "a rule about `publish` says `to`")?;
+    Ok(match destinations(table)? {
+        Destinations::Events => Right::PublishEvents,
+        Destinations::Inboxes(inboxes) => Right::PublishInbox(inboxes),
+    })
+}
+
+fn destinations(table: &Table<'_>) -> Result<Destinations, PolicyError> {
     let to = table.required_text("to")?;
     let Some(inbox) = to.value.strip_prefix("inbox:") else {
         return match to.value {
-            "events" => Ok(Right::PublishEvents),
+            "events" => Ok(Destinations::Events),
             _ => {
                 Err(to
                     .wrong("it must be \"events\", \"inbox:*/*\", \"inbox:<role>/*\" or \"inbox:<role>/<component>\""))
@@ -148,7 +181,7 @@ fn publish(table: &Table<'_>) -> Result<Right, PolicyError> {
         Some(role) => Inboxes::OfRole(to.parse(|_| Role::new(role))?),
         None => Inboxes::Of(to.parse(|_| inbox.parse::<Endpoint>())?),
     };
-    Ok(Right::PublishInbox(inboxes))
+    Ok(Destinations::Inboxes(inboxes))
 }
 
 fn subscribe(table: &Table<'_>) -> Result<Right, PolicyError> {

@@ -103,6 +103,15 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// `true` or `false`, if the key is there.
+    pub(super) fn boolean(&self, key: &'static str) -> Result<Option<bool>, PolicyError> {
+        let read = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::Boolean(boolean) => Ok(*boolean),
+            _ => Err(self.wrong(key, value, "it must be true or false")),
+        };
+        self.entries.get(key).map(read).transpose()
+    }
+
     /// A text that must be there.
     pub(super) fn required_text(&self, key: &'static str) -> Result<Text<'a>, PolicyError> {
         self.text(key)?.ok_or_else(|| self.missing(key))
@@ -130,8 +139,13 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Where the table begins.
+    pub(super) fn at(&self) -> Position {
+        Position::of(self.text, &self.span)
+    }
+
     fn missing(&self, key: &'static str) -> PolicyError {
-        PolicyError::MissingKey { at: Position::of(self.text, &self.span), key }
+        PolicyError::MissingKey { at: self.at(), key }
     }
 
     fn wrong(&self, key: &'static str, value: &Spanned<DeValue<'_>>, rule: &str) -> PolicyError {

@@ -25,7 +25,7 @@ fn receiver_accepts(policy: &Policy, root: &SubjectRoot, subject: &str) -> bool 
 
 /// Subscriptions as only an attacker would write them, and some that are honest.
 fn filters() -> impl Strategy<Value = String> {
-    let spaces = vec!["events", "inbox", "control", "keys", "*"];
+    let spaces = vec!["events", "inbox", "control", "keys", "sealing", "*"];
     let names: Vec<_> = ["*", "*", ">"].into_iter().chain(ROLES).chain(COMPONENTS).chain(TYPES).collect();
     let tail = proptest::collection::vec(proptest::sample::select(names), 1..6);
     let head = prop_oneof![8 => Just("ransomeye"), 1 => Just("*"), 1 => Just("_INBOX")];
@@ -37,26 +37,24 @@ fn filters() -> impl Strategy<Value = String> {
     })
 }
 
-/// What a component has no business with.
-const FOREIGN_JETSTREAM: [&str; 18] = [
-    "$JS.>",
-    "$JS.API.>",
-    "$JS.API.INFO",
-    "$JS.API.*.GET.RANSOMEYE_KEYS",
-    "$JS.API.DIRECT.GET.>",
-    "$JS.API.DIRECT.GET.*",
-    "$JS.API.DIRECT.GET.OTHER",
-    "$JS.API.DIRECT.GET.RANSOMEYE_KEYS.ransomeye.keys.agent.a1",
-    "$JS.API.STREAM.INFO.RANSOMEYE_KEYS",
-    "$JS.API.STREAM.CREATE.RANSOMEYE_KEYS",
-    "$JS.API.STREAM.UPDATE.RANSOMEYE_KEYS",
-    "$JS.API.STREAM.DELETE.RANSOMEYE_KEYS",
-    "$JS.API.STREAM.PURGE.RANSOMEYE_KEYS",
-    "$JS.API.STREAM.SNAPSHOT.RANSOMEYE_KEYS",
-    "$JS.API.STREAM.MSG.GET.RANSOMEYE_KEYS",
-    "$JS.API.STREAM.MSG.DELETE.RANSOMEYE_KEYS",
-    "$JS.API.CONSUMER.CREATE.RANSOMEYE_KEYS.c",
-    "$JS.ACK.RANSOMEYE_KEYS.c.1.1.1.1.1",
+/// What a component has no business with, apart from the streams.
+const FOREIGN_JETSTREAM: [&str; 6] =
+    ["$JS.>", "$JS.API.>", "$JS.API.INFO", "$JS.API.DIRECT.GET.>", "$JS.API.DIRECT.GET.*", "$JS.API.DIRECT.GET.OTHER"];
+
+/// What it has no business doing with a stream, of whose name `#` takes the place.
+const FOREIGN_TO_STREAMS: [&str; 12] = [
+    "$JS.API.*.GET.#",
+    "$JS.API.DIRECT.GET.#.ransomeye.keys.agent.a1",
+    "$JS.API.STREAM.INFO.#",
+    "$JS.API.STREAM.CREATE.#",
+    "$JS.API.STREAM.UPDATE.#",
+    "$JS.API.STREAM.DELETE.#",
+    "$JS.API.STREAM.PURGE.#",
+    "$JS.API.STREAM.SNAPSHOT.#",
+    "$JS.API.STREAM.MSG.GET.#",
+    "$JS.API.STREAM.MSG.DELETE.#",
+    "$JS.API.CONSUMER.CREATE.#.c",
+    "$JS.ACK.#.c.1.1.1.1.1",
 ];
 
 proptest! {
@@ -156,22 +154,24 @@ proptest! {
     ) {
         let (policy, root) = (policy(&specs).for_domain(domain("home")), SubjectRoot::default());
         let connections = connections(&policy, &root);
-        for (who, connection) in &connections {
+        for (stream, (who, connection)) in
+            [root.bundles(), root.sealing_keys()].into_iter().flat_map(|stream| connections.iter().map(move |one| (stream, one)))
+        {
             for (other, _) in &connections {
-                let keys = root.keys(&other.endpoint);
+                let keys = stream.subject(&other.endpoint);
                 prop_assert_eq!(connection.may_publish(&keys), who == other, "{} publishes {}", who, keys);
                 prop_assert!(!connection.may_subscribe(&keys), "{} subscribes {}", who, keys);
                 for filter in filters.iter().filter(|filter| connection.may_subscribe(filter)) {
                     prop_assert!(!connection.receives(filter, &keys), "{} receives {}", who, keys);
                 }
             }
-            prop_assert!(!connection.may_publish(&root.keys_filter()));
-            prop_assert!(!connection.may_subscribe(&root.keys_filter()));
+            prop_assert!(!connection.may_publish(&stream.filter()));
+            prop_assert!(!connection.may_subscribe(&stream.filter()));
         }
     }
 
     #[test]
-    fn of_all_that_jetstream_offers_a_component_may_only_read_the_keys_stream(specs in specs(true)) {
+    fn of_all_that_jetstream_offers_a_component_may_only_read_the_key_streams(specs in specs(true)) {
         let (policy, root) = (policy(&specs).for_domain(domain("home")), SubjectRoot::default());
         let refused = |connection: &Connection, subject: &str| {
             !connection.may_publish(subject) && !connection.may_subscribe(subject)
@@ -180,9 +180,14 @@ proptest! {
         for who in principals("home").chain(reserved.clone()).chain(principals("abroad")) {
             let connection = Connection(policy.permissions(&root, &who));
             let reads = who.trust_domain == domain("home") && !reserved.contains(&who);
-            prop_assert_eq!(connection.may_publish("$JS.API.DIRECT.GET.RANSOMEYE_KEYS"), reads, "{}", who);
-            prop_assert_eq!(connection.may_publish(&root.keys(&who.endpoint)), reads, "{}", who);
-            prop_assert!(!connection.may_subscribe("$JS.API.DIRECT.GET.RANSOMEYE_KEYS"), "{}", who);
+            for stream in [root.bundles(), root.sealing_keys()] {
+                prop_assert_eq!(connection.may_publish(&stream.lookup()), reads, "{}", who);
+                prop_assert_eq!(connection.may_publish(&stream.subject(&who.endpoint)), reads, "{}", who);
+                prop_assert!(!connection.may_subscribe(&stream.lookup()), "{}", who);
+                for subject in FOREIGN_TO_STREAMS.map(|subject| subject.replace('#', &stream.name())) {
+                    prop_assert!(refused(&connection, &subject), "{} uses {}", who, subject);
+                }
+            }
             for subject in FOREIGN_JETSTREAM {
                 prop_assert!(refused(&connection, subject), "{} uses {}", who, subject);
             }

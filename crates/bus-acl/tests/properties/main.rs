@@ -4,5 +4,6 @@
 mod agreement;
 mod broker;
 mod decision;
+mod forms;
 mod hostile_names;
 mod spec;

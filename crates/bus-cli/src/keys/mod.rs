@@ -1,6 +1,8 @@
-//! `bus keys`: the keys that components sign with, as the keys stream has them.
+//! `bus keys`: the keys that components sign with, as the keys stream has them, and the own ones that others seal to.
 
+mod passphrase;
 mod rotate;
+mod sealing;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,9 @@ use bus_proto::Endpoint;
 use bus_tls::CertificateInfo;
 use clap::Subcommand;
 use serde_json::{Value, json};
+
+use passphrase::PassphraseArgs;
+use sealing::SealingListing;
 
 use crate::capture::{bundle_name, create_dir, write_new};
 use crate::cli::block_on;
@@ -29,13 +34,19 @@ of the server has the latest eight of each component, those of its short command
 Examples:
   bus keys show --as agent/agent-01
   bus keys fetch agent/agent-01 --out bundles --as core/core-01
-  bus keys rotate --pid 4242 --as agent/agent-01";
+  bus keys rotate --pid 4242 --as agent/agent-01
+  bus keys seal-rotate --as core/core-01
+  bus keys export core-01.export --as core/core-01
+
+Sealing keys, to which others seal messages, are in a file that the processes of a component share,
+beside its private key unless --sealing-keys says otherwise. RANSOMEYE_SEALING_PASSPHRASE, where it
+is set, is the passphrase that the file is under, or is put under by the next command that writes it.";
 
 /// What can be done about keys.
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub(crate) enum KeysCommand {
-    /// Show the keys of this component that the keys stream has
+    /// Show the keys of this component that the keys stream has, and the versions of its sealing key
     Show {
         #[command(flatten)]
         connection: Layer,
@@ -66,6 +77,37 @@ pub(crate) enum KeysCommand {
         #[command(flatten)]
         connection: Layer,
     },
+    /// Make a new version of this component's sealing key, without connecting
+    ///
+    /// Running processes of the component notice by themselves. The former versions stay for what was sealed to them.
+    SealRotate {
+        #[command(flatten)]
+        connection: Layer,
+    },
+    /// Write all versions of this component's sealing key to a new file, under a passphrase
+    Export {
+        /// The file, which must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+
+        #[command(flatten)]
+        passphrase: PassphraseArgs,
+        #[command(flatten)]
+        connection: Layer,
+    },
+    /// Take in the versions in an export of this component's sealing key
+    ///
+    /// An export with another key of a version that is there is refused, and nothing of it is taken in.
+    Import {
+        /// The export
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+
+        #[command(flatten)]
+        passphrase: PassphraseArgs,
+        #[command(flatten)]
+        connection: Layer,
+    },
 }
 
 impl KeysCommand {
@@ -79,17 +121,28 @@ impl KeysCommand {
             Self::Show { connection } => block_on(show(load(connection)?, output)),
             Self::Fetch { component, out, connection } => block_on(fetch(component, out, load(connection)?, output)),
             Self::Rotate { args, connection } => block_on(rotate::run(args, load(connection)?, output)),
+            Self::SealRotate { connection } => sealing::rotate(&load(connection)?, output),
+            Self::Export { file, passphrase, connection } => {
+                sealing::export(&file, &passphrase, &load(connection)?, output)
+            }
+            Self::Import { file, passphrase, connection } => {
+                sealing::import(&file, &passphrase, &load(connection)?, output)
+            }
         }
     }
 }
 
 async fn show(settings: Settings, output: Output) -> anyhow::Result<Outcome> {
     let bus = connect(&settings).await?;
-    let own = bus.principal().endpoint.clone();
-    let published = published(&bus, &own).await;
+    let own = bus.principal().clone();
+    let published = published(&bus, &own.endpoint).await;
     leave(&bus).await?;
-    Listing::new(&own, &published?)?.print(output)?;
-    Ok(Outcome::Done)
+    let mut listing = Listing::new(&own.endpoint, &published?)?;
+    let sealing = SealingListing::read(&settings, &own)?;
+    let holds = sealing.holds();
+    listing.sealing = Some(sealing);
+    listing.print(output)?;
+    Ok(if holds { Outcome::Done } else { Outcome::Failed })
 }
 
 async fn fetch(
@@ -125,6 +178,8 @@ struct Listing<'a> {
     keys: Vec<Row>,
     /// Name of the reason, and what it says.
     refused: Vec<(&'static str, String)>,
+    /// Those to seal to, where they are our own.
+    sealing: Option<SealingListing>,
 }
 
 struct Row {
@@ -144,6 +199,7 @@ impl<'a> Listing<'a> {
             component,
             keys: published.keys.iter().map(Row::new).collect::<Result<_, _>>()?,
             refused: refused.collect(),
+            sealing: None,
         })
     }
 
@@ -180,6 +236,9 @@ impl<'a> Listing<'a> {
         for (_, detail) in &self.refused {
             text.push_str(&format!("refused: {}\n", plain(detail)));
         }
+        if let Some(sealing) = &self.sealing {
+            text.push_str(&sealing.to_text());
+        }
         text
     }
 
@@ -190,12 +249,16 @@ impl<'a> Listing<'a> {
                 "verify_until": row.verify_until, "certificate_serial": row.serial, "file": row.file,
             })
         };
-        json!({
+        let mut listing = json!({
             "component": self.component.to_string(),
             "keys": self.keys.iter().map(key).collect::<Value>(),
             "refused": self.refused.iter().map(|(reason, detail)| json!({ "reason": reason, "detail": detail }))
                 .collect::<Value>(),
-        })
+        });
+        if let Some(sealing) = &self.sealing {
+            listing["sealing_keys"] = sealing.to_json();
+        }
+        listing
     }
 }
 

@@ -1,11 +1,11 @@
-//! The keys stream of a server that runs here, or elsewhere.
+//! The key streams of a server that runs here, or elsewhere.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use bus_acl::Policy;
-use bus_client::{BusClient, BusOptions, Provisioned};
+use bus_client::{BusClient, BusOptions, Provisioned, ProvisionedStreams};
 use bus_natsd::NatsServer;
 use bus_proto::SubjectRoot;
 use bus_tls::{CertificateInfo, TlsIdentity, TlsOptions};
@@ -29,22 +29,24 @@ pub(super) struct Provisioner {
 }
 
 impl Provisioner {
-    /// Connects as the provisioner, sees to the stream, and leaves. Whether it worked; what did not is logged.
+    /// Connects as the provisioner, sees to the streams, and leaves. Whether it worked; what did not is logged.
     pub(super) async fn provision(self) -> bool {
-        let stream = self.root.keys_stream();
+        let root = self.root.clone();
         match self.try_provision().await {
             Ok(done) => {
-                tracing::info!("the keys stream {stream} is there{}", remark(done));
+                for (stream, done) in each(&root, done) {
+                    tracing::info!("the key stream {stream} is there{}", remark(done));
+                }
                 true
             }
             Err(error) => {
-                tracing::warn!("the keys stream {stream} is not provisioned: {error:#}");
+                tracing::warn!("the key streams of {root} are not provisioned: {error:#}");
                 false
             }
         }
     }
 
-    async fn try_provision(self) -> anyhow::Result<Provisioned> {
+    async fn try_provision(self) -> anyhow::Result<ProvisionedStreams> {
         let credentials = self.credentials;
         let identity = tokio::task::spawn_blocking(move || TlsIdentity::load(credentials)).await??;
         let options = BusOptions::new(self.url, identity)
@@ -54,7 +56,7 @@ impl Provisioner {
             .operation_timeout(PATIENCE)
             .drain_timeout(PATIENCE);
         let bus = BusClient::connect(options).await?;
-        let done = bus.provision_keys_stream().await;
+        let done = bus.provision_key_streams().await;
         // All that was asked for is answered: leaving late, or not at all, loses nothing.
         let _ = bus.drain().await;
         Ok(done?)
@@ -64,14 +66,20 @@ impl Provisioner {
 /// `bus server provision`.
 pub(super) async fn provision(settings: Settings, output: Output) -> anyhow::Result<Outcome> {
     let bus = connect::connect(&settings).await?;
-    let done = bus.provision_keys_stream().await?;
+    let done = bus.provision_key_streams().await?;
     connect::leave(&bus).await?;
-    let stream = bus.root().keys_stream();
-    output.record(
-        || format!("the keys stream {stream} is there{}", remark(done)),
-        || json!({ "stream": stream, "outcome": outcome(done) }),
-    )?;
+    for (stream, done) in each(bus.root(), done) {
+        output.record(
+            || format!("the key stream {stream} is there{}", remark(done)),
+            || json!({ "stream": stream, "outcome": outcome(done) }),
+        )?;
+    }
     Ok(Outcome::Done)
+}
+
+/// What became of each stream, by its name.
+fn each(root: &SubjectRoot, done: ProvisionedStreams) -> [(String, Provisioned); 2] {
+    [(root.bundles().name(), done.bundles), (root.sealing_keys().name(), done.sealing_keys)]
 }
 
 fn outcome(done: Provisioned) -> &'static str {

@@ -55,7 +55,7 @@ pub(crate) enum ServerCommand {
         #[command(flatten)]
         rules: RulesFlags,
     },
-    /// Make the keys stream of a running server, or bring it up to date
+    /// Make the key streams of a running server, or bring them up to date
     ///
     /// `bus server run` does this by itself. Only the provisioner may, whom the server's configuration names.
     Provision {

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// What nats-server accepts at most as its largest message, in bytes.
 const MAX_PAYLOAD: u32 = 64 * 1024 * 1024;
 
-/// Who provisions the keys stream unless told otherwise.
+/// Who provisions the key streams unless told otherwise.
 const DEFAULT_PROVISIONER: &str = "control/provisioner";
 
 /// What a server is told: flags, or the table `server` in `bus.toml` with `_` for `-`.
@@ -64,12 +64,12 @@ pub(crate) struct ServerFlags {
     #[arg(long, value_name = "BYTES")]
     max_payload: Option<u32>,
 
-    /// Where to keep streams, of which the keys stream is one [default: jetstream in the directory of --from-pki, else
-    /// none: without a keys stream]
+    /// Where to keep streams, the key streams among them [default: jetstream in the directory of --from-pki, else
+    /// none: without key streams]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
-    /// Who makes the keys stream, and nobody else may [default: control/provisioner]
+    /// Who makes the key streams, and nobody else may [default: control/provisioner]
     #[arg(long, value_name = "ROLE/COMPONENT")]
     provisioner: Option<String>,
 
@@ -166,13 +166,13 @@ impl Plan {
     /// server does without.
     pub(super) fn claim_store(&mut self) -> anyhow::Result<()> {
         let Some(store) = &self.store else {
-            tracing::warn!("there is no keys stream: to have one, give --store DIR");
+            tracing::warn!("there are no key streams: to have them, give --store DIR");
             return Ok(());
         };
         match claim(store) {
             Ok(lock) => self.lock = Some(lock),
             Err(error) if self.flags.store.is_none() => {
-                tracing::warn!("there is no keys stream, as {error}; to have one, give --store DIR");
+                tracing::warn!("there are no key streams, as {error}; to have them, give --store DIR");
                 self.store = None;
             }
             Err(error) => return Err(Failure::failed(error)),

@@ -18,7 +18,7 @@ const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
 /// Starts nats-server, reloads it on SIGHUP, and stops it when the program is asked to stop or its terminal goes.
 ///
-/// The keys stream is provisioned before the server is announced, and if that fails, again after each reload.
+/// The key streams are provisioned before the server is announced, and if that fails, again after each reload.
 pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
     let pid = Arc::new(AtomicU32::new(0));
     let child = Arc::clone(&pid);
@@ -79,7 +79,7 @@ fn start_as_planned(mut plan: Plan) -> anyhow::Result<(NatsServer, Plan, Option<
     let credentials = config.provisioner.as_ref().and_then(|who| match plan.provisioner_credentials() {
         Ok(None) => {
             tracing::warn!(
-                "nobody provisions the keys stream: give --provisioner-cert and --provisioner-key of {}, or run `bus \
+                "nobody provisions the key streams: give --provisioner-cert and --provisioner-key of {}, or run `bus \
                  server provision`",
                 who.endpoint
             );
@@ -87,7 +87,7 @@ fn start_as_planned(mut plan: Plan) -> anyhow::Result<(NatsServer, Plan, Option<
         }
         Ok(credentials) => credentials,
         Err(error) => {
-            tracing::warn!("nobody provisions the keys stream, as {} gets no certificate: {error:#}", who.endpoint);
+            tracing::warn!("nobody provisions the key streams, as {} gets no certificate: {error:#}", who.endpoint);
             None
         }
     });
@@ -117,10 +117,17 @@ fn announce(server: &NatsServer, is_provisioned: bool, output: Output) -> anyhow
     let (url, pid) = (server.url(), server.pid());
     let components = server.config().components.len();
     tracing::info!(components, "ready; SIGHUP reads components and policy again");
-    let keys_stream = is_provisioned.then(|| server.config().root.keys_stream());
+    let root = &server.config().root;
+    let keys_stream = is_provisioned.then(|| root.bundles().name());
+    let sealing_stream = is_provisioned.then(|| root.sealing_keys().name());
     output.record(
         || url.clone(),
-        || json!({ "event": "ready", "url": url, "pid": pid, "components": components, "keys_stream": keys_stream }),
+        || {
+            json!({
+                "event": "ready", "url": url, "pid": pid, "components": components,
+                "keys_stream": keys_stream, "sealing_stream": sealing_stream,
+            })
+        },
     )?;
     Ok(())
 }

@@ -20,6 +20,8 @@ pub(super) struct Component {
     pub(super) last_heartbeat: Option<Instant>,
     pub(super) alerts: u64,
     pub(super) messages: u64,
+    /// How many of them are sealed to others.
+    pub(super) sealed: u64,
     pub(super) missed: u64,
     pub(super) rejected: u64,
     pub(super) by_type: BTreeMap<String, u64>,
@@ -97,7 +99,7 @@ impl Fleet {
                 "cpu_usage": component.cpu, "ram_usage": component.ram,
                 "uptime": component.uptime, "version": component.version,
                 "heartbeat_age_ms": component.last_heartbeat.map(|at| at.elapsed().as_millis()),
-                "messages": component.messages, "alerts": component.alerts,
+                "messages": component.messages, "sealed": component.sealed, "alerts": component.alerts,
                 "missed": component.missed, "rejected": component.rejected,
             })
         };
@@ -116,6 +118,7 @@ impl Fleet {
         json!({
             "event": "final",
             "received": by(|component| component.messages.into()),
+            "sealed": by(|component| component.sealed.into()),
             "types": by(|component| json!(component.by_type)),
             "total": self.total, "rejected": self.rejected, "missed": self.missed,
         })
@@ -139,6 +142,7 @@ impl Component {
                 self.last_heartbeat = Some(Instant::now());
             }
             AnyPayload::Alert(_) => self.alerts += 1,
+            AnyPayload::Sealed(_) => self.sealed += 1,
             _ => {}
         }
     }

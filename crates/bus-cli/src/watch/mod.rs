@@ -27,7 +27,7 @@ Examples:
 
 On a terminal the table is redrawn in place; elsewhere it is printed at the end. With --json:
 {\"event\":\"ready\"} once it receives, a snapshot every second, and {\"event\":\"final\"} with exact
-counts.";
+counts. What is sealed to others counts as sealed: who sent it and when is seen, and nothing of what it says.";
 
 /// How often the table is redrawn, and how often a snapshot is written.
 const REDRAW: Duration = Duration::from_millis(500);

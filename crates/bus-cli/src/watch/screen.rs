@@ -18,14 +18,25 @@ const USUAL: Size = Size { columns: 80, rows: 24 };
 /// The longest version that is shown; the rest of it is cut off.
 const VERSION_LENGTH: usize = 16;
 
-const HEADER: [&str; 10] =
-    ["component", "cpu %", "ram %", "heartbeat", "uptime", "version", "messages", "alerts", "missed", "rejected"];
+const HEADER: [&str; 11] = [
+    "component",
+    "cpu %",
+    "ram %",
+    "heartbeat",
+    "uptime",
+    "version",
+    "messages",
+    "sealed",
+    "alerts",
+    "missed",
+    "rejected",
+];
 
 /// Which columns hold figures.
-const FIGURES: [usize; 7] = [1, 2, 4, 6, 7, 8, 9];
+const FIGURES: [usize; 8] = [1, 2, 4, 6, 7, 8, 9, 10];
 
 /// Columns in the order in which they are left out where the terminal is too narrow.
-const DISPENSABLE: [usize; 8] = [5, 4, 9, 8, 7, 6, 3, 2];
+const DISPENSABLE: [usize; 9] = [5, 4, 7, 10, 9, 8, 6, 3, 2];
 
 /// How much text fits, in characters.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +81,7 @@ fn draw(fleet: &Fleet, size: Size) -> String {
 }
 
 /// The table's lines, with as many columns as fit.
-fn fitting_table(rows: &[[String; 10]], width: usize) -> Vec<String> {
+fn fitting_table(rows: &[[String; 11]], width: usize) -> Vec<String> {
     let mut columns: Vec<usize> = (0..HEADER.len()).collect();
     let mut dispensable = DISPENSABLE.iter();
     loop {
@@ -83,7 +94,7 @@ fn fitting_table(rows: &[[String; 10]], width: usize) -> Vec<String> {
     }
 }
 
-fn table_of(rows: &[[String; 10]], columns: &[usize]) -> Vec<String> {
+fn table_of(rows: &[[String; 11]], columns: &[usize]) -> Vec<String> {
     let mut table = table(columns.iter().map(|column| HEADER[*column]));
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.add_rows(rows.iter().map(|row| columns.iter().map(|column| &row[*column])));
@@ -110,7 +121,7 @@ fn version(text: &str) -> String {
     )
 }
 
-fn row(name: String, component: &Component) -> [String; 10] {
+fn row(name: String, component: &Component) -> [String; 11] {
     let percent = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1}"));
     let heartbeat = component.last_heartbeat.map(|at| format!("{} ago", span(at.elapsed().as_secs())));
     let missing = || "–".to_owned();
@@ -122,6 +133,7 @@ fn row(name: String, component: &Component) -> [String; 10] {
         component.uptime.map_or_else(missing, span),
         component.version.as_deref().map_or_else(missing, version),
         component.messages.to_string(),
+        component.sealed.to_string(),
         component.alerts.to_string(),
         component.missed.to_string(),
         component.rejected.to_string(),

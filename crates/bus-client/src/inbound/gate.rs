@@ -1,17 +1,26 @@
 //! What an arriving message is checked against, whoever receives it in this program.
 
-use bus_acl::{Action, Policy};
-use bus_crypto::{Clock, PayloadView, Scan};
+use std::sync::OnceLock;
+
+use bus_acl::{Action, Policy, Sealing};
+use bus_crypto::{Clock, Member, PayloadView, Scan};
 use bus_proto::envelope::{check_payload, check_type_name};
-use bus_proto::{Address, Destination, MessageType, Payload, Principal, SubjectRoot, TypeRegistry};
+use bus_proto::{
+    Address, AnyPayload, Destination, MessageType, Payload, PayloadError, Principal, SubjectRoot, TypeRegistry,
+};
 
 use super::keyring::KeyRing;
 use super::rejected::Rejected;
+use crate::sealing::SealingKeys;
 
 /// What a receiver knows of itself.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) receiver: Principal,
+    /// Its SPIFFE ID.
+    pub(crate) own_id: String,
+    /// The keys that others seal to, once they are needed.
+    pub(crate) own_keys: OnceLock<SealingKeys>,
     pub(crate) root: SubjectRoot,
     pub(crate) policy: Policy,
     pub(crate) registry: TypeRegistry,
@@ -42,20 +51,20 @@ impl Gate {
             return Err(Rejected::SubjectMismatch { delivered: delivered.to_owned() });
         }
         let meant_for_us = match scan.destination() {
-            Some(stated) => directed && stated == self.receiver.spiffe_id(),
+            Some(stated) => directed && stated == self.own_id,
             None => !directed,
         };
         if !meant_for_us {
             return Err(Rejected::DestinationMismatch);
         }
-        let kind = match scan.members() {
-            [] => scan.payload().kind(),
-            [first, ..] => first.payload().kind(),
-        };
-        if !kind.may_be(message_type) {
-            return Err(Rejected::TypeMismatch { subject: message_type.clone() });
-        }
-        Ok(())
+        check_kind(scan.payload(), scan.members(), message_type)
+    }
+
+    /// Whether the policy demands that this is sealed.
+    pub(super) fn must_be_sealed(&self, message_type: &MessageType, directed: bool) -> bool {
+        let destination =
+            if directed { Destination::Inbox(self.receiver.endpoint.clone()) } else { Destination::Events };
+        self.policy.form(message_type, &destination).sealing() == Sealing::Required
     }
 
     /// Asks the policy about both ends: whether the sender may say this here, and whether this receiver may hear it.
@@ -94,13 +103,32 @@ impl Gate {
             }
             return Ok(T::from_custom(type_name, value)?);
         }
-        let decoded = payload.decode().map_err(|error| {
-            let (type_name, reason) = (format!("{:?}", payload.kind()), error.to_string());
-            bus_proto::PayloadError::Undecodable { type_name, reason }
-        })?;
+        let decoded = decode(payload)?;
         check_payload(&decoded)?;
         Ok(T::from_payload(decoded)?)
     }
+}
+
+fn decode(payload: &PayloadView<'_>) -> Result<AnyPayload, PayloadError> {
+    payload.decode().map_err(|error| PayloadError::Undecodable {
+        type_name: format!("{:?}", payload.kind()),
+        reason: error.to_string(),
+    })
+}
+
+/// Takes a payload as it is, whatever its form.
+pub(super) fn open_any<T: Payload>(payload: &PayloadView<'_>) -> Result<T, Rejected> {
+    Ok(T::from_payload(decode(payload)?)?)
+}
+
+/// Checks that a payload is of the type that the subject names. What is in a form is looked at when it is out of it.
+pub(super) fn check_kind(
+    payload: &PayloadView<'_>,
+    members: &[Member<'_>],
+    message_type: &MessageType,
+) -> Result<(), Rejected> {
+    let kind = members.first().map_or(payload.kind(), |first| first.payload().kind());
+    if kind.may_be(message_type) { Ok(()) } else { Err(Rejected::TypeMismatch { subject: message_type.clone() }) }
 }
 
 /// Checks that a message has not expired, which it may do while it waits.

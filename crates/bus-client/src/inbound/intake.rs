@@ -7,12 +7,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_nats::{Message, Subject};
-use bus_crypto::{KeyId, PayloadView, Unverified, VerifiedPrefix, trailer};
+use bus_crypto::compression::decompress;
+use bus_crypto::sealing::{OpenEpoch, Part};
+use bus_crypto::{
+    KeyId, Member, PayloadView, Scan, Unverified, VerifiedPrefix, scan_content, scan_decompressed, trailer,
+};
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::{Destination, Payload, Principal};
 
-use super::gate::{Gate, check_expiry};
+use super::gate::{Gate, check_expiry, check_kind, open_any};
 use super::keyring::KnownKey;
+use super::open::Opener;
 use super::parked::Parked;
 use super::rejected::Rejected;
 use super::routes::{Route, Routes};
@@ -92,6 +97,8 @@ pub(crate) struct Intake<T> {
     /// When the subscription began, in Unix milliseconds. Answers are matched to requests instead.
     since: Option<i64>,
     keep_evidence: bool,
+    /// Whether what is sealed to others is shown as it is.
+    show_sealed: bool,
     routes: Routes,
     verified: VecDeque<Result<Verified<T>, Refused>>,
     parked: Parked,
@@ -106,6 +113,7 @@ impl<T: Payload> Intake<T> {
             gate,
             since,
             keep_evidence: false,
+            show_sealed: false,
             routes: Routes::default(),
             verified: VecDeque::new(),
             parked: Parked::default(),
@@ -116,6 +124,10 @@ impl<T: Payload> Intake<T> {
 
     pub(crate) fn keep_evidence(&mut self, keep: bool) {
         self.keep_evidence = keep;
+    }
+
+    pub(crate) fn show_sealed(&mut self, show: bool) {
+        self.show_sealed = show;
     }
 
     /// The next message that was verified or refused. One that has expired meanwhile is refused now.
@@ -247,7 +259,8 @@ impl<T: Payload> Intake<T> {
             let unverified = Unverified::read(&message.payload)?;
             gate.check_address(unverified.scan(), delivered, &route.message_type, route.directed)?;
             let gap = {
-                let mut pass = Pass { gate: &gate, route, subject: &subject, since: self.since, found };
+                let (since, show_sealed) = (self.since, self.show_sealed);
+                let mut pass = Pass { gate: &gate, route, subject: &subject, since, show_sealed, found };
                 pass.run(unverified, message, self.keep_evidence, &mut self.verified)?
             };
             self.note(gap);
@@ -259,9 +272,11 @@ impl<T: Payload> Intake<T> {
         gate.check_address(unverified.scan(), delivered, &address.message_type, directed)?;
         let sender = gate.claimed(&address);
         gate.authorize(&sender, &address)?;
-        let mut route = Route::new(sender, address.message_type, directed);
+        let must_be_sealed = gate.must_be_sealed(&address.message_type, directed);
+        let mut route = Route::new(sender, address.message_type, directed, must_be_sealed);
         let subject: Arc<str> = delivered.into();
-        let mut pass = Pass { gate: &gate, route: &mut route, subject: &subject, since: self.since, found };
+        let (since, show_sealed) = (self.since, self.show_sealed);
+        let mut pass = Pass { gate: &gate, route: &mut route, subject: &subject, since, show_sealed, found };
         let gap = pass.run(unverified, message, self.keep_evidence, &mut self.verified)?;
         self.note(gap);
         self.routes.keep(subject, route, unix_ms(), gate.skew_ms);
@@ -284,6 +299,7 @@ struct Pass<'a> {
     route: &'a mut Route,
     subject: &'a Arc<str>,
     since: Option<i64>,
+    show_sealed: bool,
     found: &'a [Arc<KnownKey>],
 }
 
@@ -296,6 +312,9 @@ impl Pass<'_> {
         verified: &mut VecDeque<Result<Verified<T>, Refused>>,
     ) -> Result<Option<Gap>, Stop> {
         let now = unix_ms();
+        if self.route.must_be_sealed && unverified.scan().sealed().is_none() {
+            return Err(Rejected::NotSealed { message_type: self.route.message_type.clone() }.into());
+        }
         self.check_freshness(&unverified, now)?;
         let (key, is_new) = self.key(&unverified, now)?;
         self.gate.ring.check_standing(&key, now)?;
@@ -317,10 +336,10 @@ impl Pass<'_> {
         self.route.check(&proven)?;
         let evidence = keep_evidence.then(|| (message.payload.clone(), Arc::clone(&key)));
         let before = verified.len();
-        self.open(&proven, evidence, now, verified);
-        let opened = verified.range(before..).any(Result::is_ok);
-        if !opened && proven.scan().members().is_empty() {
-            // What cannot be opened does not use up its number.
+        let (epochs, is_batch) = self.open(&proven, evidence, now, verified)?;
+        let taken = verified.range(before..).any(Result::is_ok);
+        if !taken && !is_batch {
+            // What cannot be decoded does not use up its number.
             return match verified.pop_back() {
                 Some(Err(refused)) => Err(refused.rejected.into()),
                 _ => Ok(None),
@@ -333,6 +352,9 @@ impl Pass<'_> {
                 return Err(rejected.into());
             }
         };
+        if !epochs.is_empty() {
+            self.route.keep_epochs(&key.key_id(), epochs);
+        }
         Ok(gap.map(|gap| Gap {
             sender: self.route.sender.clone(),
             key_id: key.key_id(),
@@ -378,15 +400,18 @@ impl Pass<'_> {
         Ok((Arc::new(key), true))
     }
 
-    /// Queues what an envelope carries, each part decoded or refused on its own.
+    /// Queues what an envelope carries, out of every form, each part decoded or refused on its own. Returns the epochs that
+    /// were met, and whether there may be several parts.
     fn open<T: Payload>(
         &self,
         proven: &VerifiedPrefix<'_>,
         evidence: Option<(Bytes, Arc<KnownKey>)>,
         now: i64,
         verified: &mut VecDeque<Result<Verified<T>, Refused>>,
-    ) {
+    ) -> Result<(Vec<(Part, OpenEpoch)>, bool), Rejected> {
         let scan = proven.scan();
+        let mut opener = Opener { gate: self.gate, route: self.route, proven, fresh: Vec::new() };
+        let disclosed = opener.references()?;
         let (tags, trace_context) = Head::labels(scan);
         let head = Arc::new(Head {
             sender: self.route.sender.clone(),
@@ -399,26 +424,77 @@ impl Pass<'_> {
             tags,
             trace_context,
             digest: *proven.digest(),
+            sealed: scan.sealed().is_some(),
+            disclosed,
             evidence,
         });
-        let decode = |view: &PayloadView<'_>| self.gate.open::<T>(view, &head.message_type);
-        let finish = |item, payload: Result<T, Rejected>| match payload {
-            Ok(payload) => Ok(Verified { head: Arc::clone(&head), item, payload }),
-            Err(rejected) => Err(Refused { subject: (**self.subject).into(), rejected }),
-        };
-        if scan.members().is_empty() {
-            let item = item(scan.message_id(), scan.timestamp(), scan.expires_at(), scan.correlation_id(), None);
-            verified.push_back(finish(item, decode(scan.payload())));
-            return;
+        let parts = Parts { gate: self.gate, head, now };
+        let opened;
+        let (mut payload, mut members) = (scan.payload(), scan.members());
+        let content;
+        if let Some(sealed) = scan.sealed() {
+            opened = match opener.payload(sealed) {
+                Ok(opened) => opened,
+                Err(closed) if closed.is_closed() && self.show_sealed => {
+                    verified.push_back(parts.closed(scan));
+                    return Ok((Vec::new(), false));
+                }
+                Err(rejected) => return Err(rejected),
+            };
+            content = scan_content(&opened).map_err(Rejected::Content)?;
+            (payload, members) = (content.payload(), content.members());
         }
-        verified.reserve(scan.members().len());
-        for (place, member) in (0_u16..).zip(scan.members()) {
-            let (id, correlation) = (member.message_id(), member.correlation_id());
-            let item = item(id, member.timestamp(), member.expires_at(), correlation, Some(place));
-            let fresh = self.gate.check_time(item.timestamp, item.expires_at, now);
-            verified.push_back(finish(item, fresh.and_then(|()| decode(member.payload()))));
+        let (decompressed, inner);
+        if let Some((length, frame)) = payload.compressed() {
+            decompressed = decompress(length, frame, self.gate.max_payload)?;
+            inner = scan_decompressed(&decompressed).map_err(Rejected::Content)?;
+            (payload, members) = (inner.payload(), inner.members());
+        }
+        check_kind(payload, members, &self.route.message_type)?;
+        if members.is_empty() {
+            verified.push_back(parts.alone(scan, payload));
+        } else {
+            verified.reserve(members.len());
+            verified.extend((0_u16..).zip(members).map(|(place, member)| parts.member(place, member)));
+        }
+        Ok((opener.fresh, !members.is_empty()))
+    }
+}
+
+/// What the messages of one envelope are made with.
+struct Parts<'a> {
+    gate: &'a Gate,
+    head: Arc<Head>,
+    now: i64,
+}
+
+impl Parts<'_> {
+    fn finish<T>(&self, item: Item, payload: Result<T, Rejected>) -> Result<Verified<T>, Refused> {
+        match payload {
+            Ok(payload) => Ok(Verified { head: Arc::clone(&self.head), item, payload }),
+            Err(rejected) => Err(Refused { subject: (*self.head.subject).into(), rejected }),
         }
     }
+
+    fn alone<T: Payload>(&self, scan: &Scan<'_>, payload: &PayloadView<'_>) -> Result<Verified<T>, Refused> {
+        self.finish(item_of(scan), self.gate.open(payload, &self.head.message_type))
+    }
+
+    /// What is sealed to others, as it is.
+    fn closed<T: Payload>(&self, scan: &Scan<'_>) -> Result<Verified<T>, Refused> {
+        self.finish(item_of(scan), open_any(scan.payload()))
+    }
+
+    fn member<T: Payload>(&self, place: u16, member: &Member<'_>) -> Result<Verified<T>, Refused> {
+        let (id, correlation) = (member.message_id(), member.correlation_id());
+        let item = item(id, member.timestamp(), member.expires_at(), correlation, Some(place));
+        let fresh = self.gate.check_time(item.timestamp, item.expires_at, self.now);
+        self.finish(item, fresh.and_then(|()| self.gate.open(member.payload(), &self.head.message_type)))
+    }
+}
+
+fn item_of(scan: &Scan<'_>) -> Item {
+    item(scan.message_id(), scan.timestamp(), scan.expires_at(), scan.correlation_id(), None)
 }
 
 /// Whether a message has headers, be they malformed.

@@ -1,7 +1,6 @@
 //! The keys of others: whose they are, and whether that still holds.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use bus_proto::{Endpoint, Principal};
 use bus_tls::TlsIdentity;
 
 use super::rejected::Rejected;
+use super::standing::Standing;
 use crate::signer::leaf_facts;
 
 /// After how many keys those that have expired are looked for. It doubles with what is left.
@@ -29,28 +29,12 @@ const BAD_BUNDLE_PERIOD: Duration = Duration::from_secs(10);
 /// The most senders whose bad bundles are counted.
 const MAX_BAD_SENDERS: usize = 4_096;
 
-/// What was found about certificates holds for this long at least, in milliseconds: that they are good while a revocation
-/// list is out of date that does not concern them, or that they are not.
-const STANDING_MS: i64 = 1_000;
-
 /// Somebody's key, of which a bundle and a chain of certificates were verified.
 #[derive(Debug)]
 pub(crate) struct KnownKey {
     bundle: VerifiedBundle,
     encoded: Bytes,
-    /// Under which state of our trust roots and revocation lists the chain was verified last, and until when that holds.
-    generation: AtomicU64,
-    good_until: AtomicI64,
-    /// Why the chain was refused last, and how long that is not looked at again.
-    refused: Mutex<Option<Box<BadStanding>>>,
-}
-
-/// A chain that is good no more.
-#[derive(Debug)]
-struct BadStanding {
-    generation: u64,
-    until: i64,
-    why: Rejected,
+    standing: Standing<Rejected>,
 }
 
 impl KnownKey {
@@ -177,41 +161,14 @@ impl KeyRing {
         let trust = self.identity.trust_state();
         let leaf = self.identity.verify_peer(unverified.chain())?;
         let bundle = unverified.verify(&leaf_facts(&leaf)?, clock)?;
-        Ok(KnownKey {
-            bundle,
-            encoded: Bytes::copy_from_slice(encoded),
-            generation: AtomicU64::new(trust.generation),
-            good_until: AtomicI64::new(trust.good_until_unix_ms),
-            refused: Mutex::default(),
-        })
+        Ok(KnownKey { bundle, encoded: Bytes::copy_from_slice(encoded), standing: Standing::new(trust) })
     }
 
     /// Whether the certificate of a key is good now. It is verified anew when our trust roots or revocation lists have
     /// changed since, or a list is out of date.
     pub(super) fn check_standing(&self, key: &KnownKey, now_unix_ms: i64) -> Result<(), Rejected> {
-        let trust = self.identity.trust_state();
-        if key.generation.load(Ordering::Acquire) == trust.generation
-            && now_unix_ms <= key.good_until.load(Ordering::Acquire)
-        {
-            return Ok(());
-        }
-        let mut refused = key.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refused) = refused.as_ref()
-            && refused.generation == trust.generation
-            && now_unix_ms < refused.until
-        {
-            return Err(refused.why.clone());
-        }
-        if let Err(error) = self.identity.verify_peer(UnverifiedBundle::read(&key.encoded)?.chain()) {
-            let (generation, until) = (trust.generation, now_unix_ms.saturating_add(STANDING_MS));
-            let why = Rejected::from(error);
-            *refused = Some(Box::new(BadStanding { generation, until, why: why.clone() }));
-            return Err(why);
-        }
-        let listed = trust.good_until_unix_ms;
-        let good_until = if listed >= now_unix_ms { listed } else { now_unix_ms.saturating_add(STANDING_MS) };
-        key.good_until.store(good_until, Ordering::Release);
-        key.generation.store(trust.generation, Ordering::Release);
-        Ok(())
+        key.standing.check(&self.identity, now_unix_ms, || {
+            Ok(self.identity.verify_peer(UnverifiedBundle::read(&key.encoded)?.chain()).map(drop)?)
+        })
     }
 }

@@ -8,13 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use async_nats::StatusCode;
 use bus_crypto::{KeyId, Lifetime};
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::{Endpoint, Principal};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::time::timeout;
 
 use super::intake::{AskForKeys, Asked};
 use super::keyring::KnownKey;
@@ -22,7 +20,6 @@ use super::rejected::Rejected;
 use crate::backlog::Backlog;
 use crate::connection::{BusClient, Inner};
 use crate::error::KeysError;
-use crate::provision::{BUNDLES_KEPT, refusal};
 use crate::time::unix_ms;
 
 /// How long the answer to a look-up holds, also that there is nothing.
@@ -177,7 +174,7 @@ impl BusClient {
         let sender = Principal { trust_domain, endpoint: component.clone() };
         let clock = inner.gate.clock(unix_ms());
         let mut published = PublishedKeys::default();
-        for bundle in inner.read_keys_stream(&sender.endpoint).await? {
+        for bundle in inner.read(inner.gate.root.bundles(), &sender.endpoint).await? {
             match inner.gate.ring.verify(&bundle, &sender, &clock) {
                 Ok(key) => {
                     let lifetime = key.bundle().lifetime();
@@ -192,7 +189,7 @@ impl BusClient {
 
 impl Inner {
     async fn verified_keys(&self, sender: &Principal) -> Vec<Arc<KnownKey>> {
-        let bundles = match self.read_keys_stream(&sender.endpoint).await {
+        let bundles = match self.read(self.gate.root.bundles(), &sender.endpoint).await {
             Ok(bundles) => bundles,
             Err(error) => {
                 tracing::debug!(%sender, %error, "the keys of a sender were not found");
@@ -204,35 +201,12 @@ impl Inner {
         bundles.iter().filter_map(|bundle| verify(bundle).ok()).collect()
     }
 
-    /// What the keys stream has of one component, unverified, the oldest first.
-    async fn read_keys_stream(&self, component: &Endpoint) -> Result<Vec<Bytes>, KeysError> {
-        let (root, limit) = (&self.gate.root, self.operation_timeout);
-        let timed_out = || KeysError::TimedOut { timeout_ms: limit.as_millis() };
-        let request = format!(r#"{{"batch":{BUNDLES_KEPT},"next_by_subj":"{}","seq":1}}"#, root.keys(component));
-        let read = async {
-            let mut answers = self.replies.listen().ok_or(KeysError::Randomness)?;
-            let sent = self.nats.publish_with_reply(root.keys_lookup(), answers.reply(), request.into()).await;
-            sent.map_err(|_| timed_out())?;
-            let mut bundles = Vec::new();
-            while let Some(message) = answers.next().await {
-                // The status is the broker's own word; headers of a stored message are its publisher's.
-                match message.status {
-                    None if bundles.len() < BUNDLES_KEPT => bundles.push(message.payload),
-                    Some(StatusCode::NO_RESPONDERS) => return Err(KeysError::NoStream),
-                    _ => break,
-                }
-            }
-            Ok(bundles)
-        };
-        timeout(limit, read).await.unwrap_or_else(|_| Err(timed_out()))
-    }
-
     /// How far this clock is ahead of the broker's, in milliseconds, as the time shows at which the broker stored our
     /// latest bundle, a moment ago.
     pub(crate) async fn ahead_of_broker(&self) -> Option<i64> {
-        let root = &self.gate.root;
-        let request = format!(r#"{{"last_by_subj":"{}"}}"#, root.keys(&self.shared.principal.endpoint));
-        let headers = self.ask_broker(root.keys_lookup(), request.into()).await.ok()?.headers?;
+        let bundles = self.gate.root.bundles();
+        let request = format!(r#"{{"last_by_subj":"{}"}}"#, bundles.subject(&self.shared.principal.endpoint));
+        let headers = self.ask_broker(bundles.lookup(), request.into()).await.ok()?.headers?;
         // What the publisher of a message wrote into its headers comes first.
         let stored = headers.get_all("Nats-Time-Stamp").last()?;
         let stored = OffsetDateTime::parse(stored.as_str(), &Rfc3339).ok()?;
@@ -242,27 +216,6 @@ impl Inner {
 
     /// Leaves the bundle of our own key in the keys stream.
     pub(crate) async fn store_bundle(&self, bundle: Bytes) -> Result<(), KeysError> {
-        let subject = self.gate.root.keys(&self.shared.principal.endpoint);
-        let answer = self.ask_broker(subject, bundle).await?;
-        let Ok(answer) = serde_json::from_slice(&answer.payload) else {
-            return Err(KeysError::Refused { reason: "its answer is not understood".to_owned() });
-        };
-        match refusal(&answer) {
-            Some((_, reason)) => Err(KeysError::Refused { reason }),
-            None => Ok(()),
-        }
-    }
-
-    /// Asks a service of the broker's own, and returns its one answer.
-    pub(crate) async fn ask_broker(&self, subject: String, question: Bytes) -> Result<async_nats::Message, KeysError> {
-        let limit = self.operation_timeout;
-        let timed_out = || KeysError::TimedOut { timeout_ms: limit.as_millis() };
-        let mut answers = self.replies.listen().ok_or(KeysError::Randomness)?;
-        let ask = async {
-            self.nats.publish_with_reply(subject, answers.reply(), question).await.map_err(|_| timed_out())?;
-            answers.next().await.ok_or_else(timed_out)
-        };
-        let answer = timeout(limit, ask).await.unwrap_or_else(|_| Err(timed_out()))?;
-        if answer.status == Some(StatusCode::NO_RESPONDERS) { Err(KeysError::NoStream) } else { Ok(answer) }
+        self.leave(self.gate.root.bundles(), bundle).await
     }
 }

@@ -4,9 +4,11 @@ mod gate;
 mod intake;
 mod keyring;
 mod lookup;
+mod open;
 mod parked;
 mod rejected;
 mod routes;
+mod standing;
 mod verified;
 
 pub(crate) use gate::Gate;
@@ -16,4 +18,5 @@ pub(crate) use keyring::KeyRing;
 pub(crate) use lookup::{AskFor, LookUps};
 pub use lookup::{PublishedKey, PublishedKeys};
 pub use rejected::Rejected;
+pub(crate) use standing::Standing;
 pub use verified::{Evidence, Verified};

@@ -1,8 +1,10 @@
 //! Why a message that arrived was refused.
 
 use bus_acl::Denied;
+use bus_crypto::compression::CompressionError;
+use bus_crypto::sealing::OpenError;
 use bus_crypto::{BundleError, EnvelopeError as Unproven, KeyId, ReplayError, ScanError, SignatureError};
-use bus_proto::{EnvelopeError, MessageType, PayloadError, Principal, SubjectError};
+use bus_proto::{ComponentId, EnvelopeError, MessageType, PayloadError, Principal, SubjectError};
 use bus_tls::TlsError;
 
 /// Why a message that arrived was refused. The subscription goes on.
@@ -148,6 +150,46 @@ pub enum Rejected {
         /// Who sent it.
         sender: Principal,
     },
+    /// The policy demands that it is sealed, and it is not.
+    #[error("the policy demands that {message_type} is sealed here, and it is not")]
+    NotSealed {
+        /// Its type.
+        message_type: MessageType,
+    },
+    /// It is sealed to others.
+    #[error("the message is sealed to {recipients} others, and not to this component")]
+    NotARecipient {
+        /// To how many.
+        recipients: usize,
+    },
+    /// It is sealed with a key that its sender sent along earlier, and will send again.
+    #[error(
+        "the message of {sender} is sealed with a key that came before this subscription: it comes again within 10 s"
+    )]
+    UnknownEpoch {
+        /// Who sent it.
+        sender: Principal,
+    },
+    /// It is sealed to a key of this component that this process does not have.
+    #[error("sealed for key version {version} of {component}, this process has {}: the processes of a component share one \
+             file of sealing keys", listed(.own))]
+    UnknownSealingKey {
+        /// The version of the key that it is sealed to.
+        version: u64,
+        /// Whose key that is.
+        component: ComponentId,
+        /// The versions that this process has, in ascending order.
+        own: Vec<u64>,
+    },
+    /// What is sealed does not open: it was altered, or was sealed for something else.
+    #[error("the message does not open: {0}")]
+    Opening(#[from] OpenError),
+    /// What was sealed or compressed is not in its one encoding.
+    #[error("what the message holds inside is not in its one encoding: {0}")]
+    Content(ScanError),
+    /// It does not decompress within its bounds.
+    #[error("the message does not decompress: {0}")]
+    Compression(#[from] CompressionError),
     /// A value of the payload is out of its bounds.
     #[error(transparent)]
     Value(#[from] EnvelopeError),
@@ -169,7 +211,22 @@ pub enum Rejected {
     },
 }
 
+/// The versions that there are, for people.
+fn listed(versions: &[u64]) -> String {
+    let texts: Vec<String> = versions.iter().map(u64::to_string).collect();
+    match texts.split_last() {
+        None => "none".to_owned(),
+        Some((only, [])) => only.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+    }
+}
+
 impl Rejected {
+    /// Whether this is no fault of the message's: it is sealed, and not for this process, or not yet.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::NotARecipient { .. } | Self::UnknownEpoch { .. })
+    }
+
     /// A short, stable name of the reason, for counting and searching. `docs/wire.md` lists them.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -202,6 +259,13 @@ impl Rejected {
             Self::Replayed(ReplayError::TooOld { .. }) => "too_old",
             Self::Replayed(_) => "replayed",
             Self::TooManySessions { .. } => "too_many_sessions",
+            Self::NotSealed { .. } => "not_sealed",
+            Self::NotARecipient { .. } => "not_a_recipient",
+            Self::UnknownEpoch { .. } => "unknown_epoch",
+            Self::UnknownSealingKey { .. } => "unknown_sealing_key",
+            Self::Opening(_) => "opening",
+            Self::Content(_) => "content",
+            Self::Compression(_) => "compression",
             Self::Value(_) => "value",
             Self::Payload(_) => "payload",
             Self::Unsolicited { .. } => "unsolicited",

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bus_crypto::sealing::{OpenEpoch, Part};
 use bus_crypto::{KeyId, ReplayGuard, VerifiedPrefix, replay};
 use bus_proto::{MessageType, Principal};
 
@@ -16,6 +17,10 @@ use super::rejected::Rejected;
 
 /// The most keys that are kept apart on one subject. One sending process uses one at a time.
 const MAX_SESSIONS: usize = 16;
+
+/// The most epochs of one key that are kept on one subject, for payloads and for references each. A sender uses one for
+/// payloads, another one when a recipient's key has changed, and one for each set of readers of references.
+const MAX_EPOCHS: usize = 8;
 
 /// How many subjects are kept before those are looked for that nothing arrives on any more.
 const FIRST_SWEEP: usize = 4_096;
@@ -29,6 +34,8 @@ pub(super) struct Route {
     pub(super) sender: Principal,
     pub(super) message_type: MessageType,
     pub(super) directed: bool,
+    /// Whether the policy demands that what arrives here is sealed.
+    pub(super) must_be_sealed: bool,
     sessions: Vec<Session>,
 }
 
@@ -39,11 +46,49 @@ struct Session {
     guard: ReplayGuard,
     /// The latest time that one of them states, in Unix milliseconds.
     newest: i64,
+    /// The keys of what was sealed, if anything was.
+    epochs: Option<Box<Epochs>>,
+}
+
+/// The epochs of one key on one subject, the one that was met first in front.
+#[derive(Debug, Default)]
+struct Epochs {
+    of_payloads: Vec<OpenEpoch>,
+    /// There may be any number of them, each message brings its own along, and none of them pushes out one of a payload, which
+    /// does not come along with each.
+    of_references: Vec<OpenEpoch>,
+}
+
+impl Session {
+    fn new(key: Arc<KnownKey>) -> Self {
+        let guard = ReplayGuard::new(key.key_id());
+        Self { key, guard, newest: 0, epochs: None }
+    }
 }
 
 impl Route {
-    pub(super) fn new(sender: Principal, message_type: MessageType, directed: bool) -> Self {
-        Self { sender, message_type, directed, sessions: Vec::new() }
+    pub(super) fn new(sender: Principal, message_type: MessageType, directed: bool, must_be_sealed: bool) -> Self {
+        Self { sender, message_type, directed, must_be_sealed, sessions: Vec::new() }
+    }
+
+    /// The epoch of this identifier that was opened with this key's messages.
+    pub(super) fn epoch(&self, key_id: &KeyId, epoch_id: &[u8; 16]) -> Option<&OpenEpoch> {
+        let session = self.sessions.iter().find(|session| session.key.key_id() == *key_id)?;
+        let Epochs { of_payloads, of_references } = session.epochs.as_deref()?;
+        of_payloads.iter().chain(of_references).find(|epoch| epoch.id() == epoch_id)
+    }
+
+    /// Keeps the epochs of a message that was accepted.
+    pub(super) fn keep_epochs(&mut self, key_id: &KeyId, epochs: Vec<(Part, OpenEpoch)>) {
+        let Some(session) = self.sessions.iter_mut().find(|session| session.key.key_id() == *key_id) else { return };
+        let Epochs { of_payloads, of_references } = &mut **session.epochs.get_or_insert_default();
+        for (part, epoch) in epochs {
+            let kept = if part == Part::Payload { &mut *of_payloads } else { &mut *of_references };
+            if kept.len() >= MAX_EPOCHS {
+                kept.remove(0);
+            }
+            kept.push(epoch);
+        }
     }
 
     pub(super) fn key(&self, key_id: &KeyId) -> Option<&Arc<KnownKey>> {
@@ -73,9 +118,8 @@ impl Route {
             Some(place) => place,
             None => {
                 self.make_room(now_unix_ms, skew_ms)?;
-                let guard = ReplayGuard::new(key.key_id());
                 self.sessions.reserve_exact(1);
-                self.sessions.push(Session { key: Arc::clone(key), guard, newest: 0 });
+                self.sessions.push(Session::new(Arc::clone(key)));
                 self.sessions.len() - 1
             }
         };

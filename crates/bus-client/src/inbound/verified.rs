@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bus_crypto::KeyId;
 use bus_proto::prost::Message as _;
 use bus_proto::prost::bytes::Bytes;
-use bus_proto::v1::TraceContext;
+use bus_proto::v1::{Reference, TraceContext};
 use bus_proto::{MessageType, Principal};
 
 use super::keyring::KnownKey;
+use super::open::Disclosed;
 
 /// A message whose sender is proven: it was signed with a key that the sender's certificate vouches for, it arrived
 /// where it was sent, the policy allows it, and it is no repetition.
@@ -36,6 +37,8 @@ pub(super) struct Head {
     pub(super) tags: Vec<String>,
     pub(super) trace_context: Option<TraceContext>,
     pub(super) digest: [u8; 32],
+    pub(super) sealed: bool,
+    pub(super) disclosed: Disclosed,
     /// The whole envelope with the bundle of its key, if they are to be kept.
     pub(super) evidence: Option<(Bytes, Arc<KnownKey>)>,
 }
@@ -155,6 +158,24 @@ impl<T> Verified<T> {
     #[must_use]
     pub fn trace_context(&self) -> Option<&TraceContext> {
         self.head.trace_context.as_ref()
+    }
+
+    /// Whether it was sealed on its way, so that nobody but its recipients could read it.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.head.sealed
+    }
+
+    /// What it is about, as far as that is sealed to this component. The messages of a batch share it.
+    #[must_use]
+    pub fn references(&self) -> &[Reference] {
+        &self.head.disclosed.references
+    }
+
+    /// Whether it says what it is about to others alone.
+    #[must_use]
+    pub fn has_hidden_references(&self) -> bool {
+        self.head.disclosed.withheld
     }
 
     /// The SHA-256 of the signed bytes of its envelope, which the messages of a batch share.

@@ -3,11 +3,14 @@
 //! The values go from the caller's payload straight into the bytes that are signed: building the protobuf types first
 //! would cost several allocations for each message.
 
+use std::sync::Arc;
+
 use bus_proto::prost;
 use bus_proto::v1::TraceContext;
 use bus_proto::v1::envelope::Payload;
 
 use super::run::{Run, Waiting};
+use super::seal::Keys;
 
 /// The tags of the envelope's fields: number and wire type.
 mod tag {
@@ -20,11 +23,17 @@ mod tag {
     pub(super) const CORRELATION_ID: u64 = 7 << 3 | 2;
     pub(super) const SEQUENCE: u64 = 8 << 3;
     pub(super) const PRIORITY: u64 = 9 << 3;
+    pub(super) const SEALED: u64 = 17 << 3 | 2;
     pub(super) const BATCH: u64 = 18 << 3 | 2;
+    pub(super) const COMPRESSED: u64 = 19 << 3 | 2;
     pub(super) const TAGS: u64 = 20 << 3 | 2;
     pub(super) const BUNDLE: u64 = 22 << 3 | 2;
+    pub(super) const REFERENCES: u64 = 23 << 3 | 2;
     /// `members` of a batch.
     pub(super) const MEMBER: u64 = 1 << 3 | 2;
+    /// `length` and `frame` of a compressed payload.
+    pub(super) const LENGTH: u64 = 1 << 3;
+    pub(super) const FRAME: u64 = 2 << 3 | 2;
 }
 
 /// The number of the field `trace_context`.
@@ -43,6 +52,36 @@ pub(crate) struct Frame<'a> {
     pub(crate) sequence: u64,
     /// Empty if it does not come along.
     pub(crate) bundle: &'a [u8],
+    /// How much longer its form makes the payload, at most.
+    pub(crate) overhead: usize,
+}
+
+/// What stands in the place of the payload, and after the bundle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Body<'a> {
+    /// The encoded field of the payload, if it is not the run's own as it is.
+    pub(crate) payload: Option<&'a [u8]>,
+    /// The sealed references, or nothing.
+    pub(crate) references: &'a [u8],
+}
+
+/// The identifier, time and expiry that the envelope of a run states.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stated {
+    pub(crate) message_id: [u8; 36],
+    pub(crate) timestamp: i64,
+    /// 0 for never.
+    pub(crate) expires_at: i64,
+}
+
+impl Stated {
+    /// A batch is made now and needs an identifier of its own.
+    pub(crate) fn of(run: &Run, own_id: [u8; 36], now_unix_ms: i64) -> Self {
+        match run.messages() {
+            [alone] => Self { message_id: alone.message_id, timestamp: alone.timestamp, expires_at: alone.expires_at },
+            _ => Self { message_id: own_id, timestamp: now_unix_ms, expires_at: 0 },
+        }
+    }
 }
 
 /// What messages that share an envelope have in common.
@@ -52,13 +91,36 @@ pub(crate) struct Common {
     pub(crate) priority: u32,
     pub(crate) tags: Vec<String>,
     pub(crate) trace_context: Option<TraceContext>,
+    pub(crate) references: Option<Attached>,
+}
+
+/// What a message is about, and the keys of those who may know it. Two messages never have the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Attached(pub(crate) Arc<References>);
+
+/// See [`Attached`].
+#[derive(Debug)]
+pub(crate) struct References {
+    /// As they will be sealed.
+    pub(crate) encoded: Vec<u8>,
+    pub(crate) keys: Arc<Keys>,
+    /// How much longer sealing makes them, at most.
+    pub(crate) overhead: usize,
+}
+
+impl PartialEq for Attached {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Common {
     fn len(&self) -> usize {
+        let references = self.references.as_ref();
+        let references = references.map_or(0, |Attached(its)| 2 + delimited(its.encoded.len() + its.overhead));
         let tags: usize = self.tags.iter().map(|tag| 2 + delimited(tag.len())).sum();
         let trace = self.trace_context.as_ref().map_or(0, |trace| prost::encoding::message::encoded_len(21, trace));
-        1 + varint_len(u64::from(self.priority)) + tags + trace
+        1 + varint_len(u64::from(self.priority)) + tags + trace + references
     }
 }
 
@@ -116,7 +178,8 @@ pub(super) fn single_len(frame: &Frame<'_>, common: &Common, message: &Waiting) 
 fn frame_len(frame: &Frame<'_>, common: &Common) -> usize {
     let text = |text: &str| if text.is_empty() { 0 } else { 1 + delimited(text.len()) };
     let bundle = if frame.bundle.is_empty() { 0 } else { 2 + delimited(frame.bundle.len()) };
-    text(frame.source) + text(frame.subject) + text(frame.destination) + MAX_SEQUENCE_LEN + common.len() + bundle
+    let texts = text(frame.source) + text(frame.subject) + text(frame.destination);
+    texts + MAX_SEQUENCE_LEN + common.len() + bundle + frame.overhead
 }
 
 /// At most how long the envelope of a run is besides its members, without a trailer.
@@ -131,32 +194,58 @@ pub(super) fn run_len(frame: &Frame<'_>, run: &Run) -> usize {
     rest_len(frame, run.common()) + run.members_len()
 }
 
-/// The prefix of the envelope of a run: of its one message, or of a batch, which is made now and needs an identifier of
-/// its own. `room` is left for what is appended.
-pub(super) fn prefix(frame: &Frame<'_>, run: &Run, own_id: [u8; 36], now_unix_ms: i64, room: usize) -> Vec<u8> {
+/// The encoded field of the payload of a run: its one message's, or that of a batch. It is what is compressed and sealed.
+pub(super) fn content(run: &Run) -> Vec<u8> {
+    let mut out = Vec::with_capacity(run.members_len() + 12);
+    put_content(&mut out, run);
+    out
+}
+
+fn put_content(out: &mut Vec<u8>, run: &Run) {
+    match run.messages() {
+        [alone] => out.extend_from_slice(run.payload(alone)),
+        _ => put_batch(out, run),
+    }
+}
+
+/// The field of a payload that was compressed, `length` bytes before.
+pub(super) fn compressed(length: usize, frame: &[u8]) -> Vec<u8> {
+    let inner = 1 + varint_len(length as u64) + 1 + delimited(frame.len());
+    let mut out = Vec::with_capacity(2 + delimited(inner));
+    put_varint(&mut out, tag::COMPRESSED, inner as u64);
+    put_varint(&mut out, tag::LENGTH, length as u64);
+    put_bytes(&mut out, tag::FRAME, frame);
+    out
+}
+
+/// The field of a payload that was sealed.
+pub(super) fn sealed(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 + delimited(message.len()));
+    put_bytes(&mut out, tag::SEALED, message);
+    out
+}
+
+/// The prefix of the envelope of a run. `room` is left for what is appended.
+pub(super) fn prefix(frame: &Frame<'_>, run: &Run, stated: &Stated, body: &Body<'_>, room: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(run_len(frame, run) + room);
-    let (message_id, timestamp, alone) = match run.messages() {
-        [alone] => (&alone.message_id, alone.timestamp, Some(alone)),
-        _ => (&own_id, now_unix_ms, None),
-    };
-    put_bytes(&mut out, tag::MESSAGE_ID, message_id);
+    put_bytes(&mut out, tag::MESSAGE_ID, &stated.message_id);
     put_bytes(&mut out, tag::SOURCE_COMPONENT, frame.source.as_bytes());
-    put_moment(&mut out, tag::TIMESTAMP, timestamp);
+    put_moment(&mut out, tag::TIMESTAMP, stated.timestamp);
     put_bytes(&mut out, tag::SUBJECT, frame.subject.as_bytes());
     if !frame.destination.is_empty() {
         put_bytes(&mut out, tag::DESTINATION, frame.destination.as_bytes());
     }
-    if let Some(message) = alone {
-        put_expiry_and_correlation(&mut out, message);
+    if let [alone] = run.messages() {
+        put_expiry_and_correlation(&mut out, alone);
     }
     put_varint(&mut out, tag::SEQUENCE, frame.sequence);
-    let Common { priority, tags, trace_context } = run.common();
+    let Common { priority, tags, trace_context, references: _ } = run.common();
     if *priority != 0 {
         put_varint(&mut out, tag::PRIORITY, u64::from(*priority));
     }
-    match alone {
-        Some(message) => out.extend_from_slice(run.payload(message)),
-        None => put_batch(&mut out, run),
+    match body.payload {
+        Some(field) => out.extend_from_slice(field),
+        None => put_content(&mut out, run),
     }
     for label in tags {
         put_bytes(&mut out, tag::TAGS, label.as_bytes());
@@ -166,6 +255,9 @@ pub(super) fn prefix(frame: &Frame<'_>, run: &Run, own_id: [u8; 36], now_unix_ms
     }
     if !frame.bundle.is_empty() {
         put_bytes(&mut out, tag::BUNDLE, frame.bundle);
+    }
+    if !body.references.is_empty() {
+        put_bytes(&mut out, tag::REFERENCES, body.references);
     }
     out
 }
@@ -199,7 +291,7 @@ mod tests {
 
     fn frame(destination: &'static str, bundle: &'static [u8]) -> Frame<'static> {
         let subject = "ransomeye.events.x-y.agent.agent-01";
-        Frame { source: "agent-01", subject, destination, sequence: 300, bundle }
+        Frame { source: "agent-01", subject, destination, sequence: 300, bundle, overhead: 0 }
     }
 
     fn waiting(seed: u8, expires_at: i64, correlated: bool) -> Waiting {
@@ -271,7 +363,7 @@ mod tests {
         ) {
             let frame = frame(if directed { "spiffe://td/core/c" } else { "" }, if with_bundle { BUNDLE } else { &[] });
             let trace = TraceContext { traceparent: "a".repeat(55), tracestate: String::new() };
-            let common = Common { priority, tags, trace_context: traced.then_some(trace) };
+            let common = Common { priority, tags, trace_context: traced.then_some(trace), references: None };
             let mut run = Run::new(common.clone());
             let mut parts = Vec::new();
             for (seed, expires, correlated, len) in seeds {
@@ -281,14 +373,16 @@ mod tests {
                 parts.push((waiting, payload));
             }
             let (own_id, now) = ([b'z'; 36], 1_790_000_000_999);
-            let written = prefix(&frame, &run, own_id, now, 106);
+            let plain = Body { payload: None, references: &[] };
+            let written = prefix(&frame, &run, &Stated::of(&run, own_id, now), &plain, 106);
             prop_assert!(written.len() <= run_len(&frame, &run));
             prop_assert_eq!(Envelope::decode(&written[..]).unwrap(), expected(&frame, &common, &parts, own_id, now));
             prop_assert_eq!(written, expected(&frame, &common, &parts, own_id, now).encode_to_vec());
             let alone = &run.messages()[0];
             let mut single = Run::new(common.clone());
             single.push(parts[0].0.clone(), &parts[0].1);
-            prop_assert!(prefix(&frame, &single, own_id, now, 0).len() <= single_len(&frame, &common, alone));
+            let written = prefix(&frame, &single, &Stated::of(&single, own_id, now), &plain, 0);
+            prop_assert!(written.len() <= single_len(&frame, &common, alone));
         }
     }
 }

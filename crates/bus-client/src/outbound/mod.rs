@@ -6,28 +6,35 @@
 
 mod dispatch;
 mod encode;
+mod form;
 mod identifier;
 mod outlet;
 mod run;
+mod seal;
 
 use std::sync::Arc;
 
 use bus_acl::{Action, Permit};
 use bus_crypto::envelope::sign;
 use bus_crypto::trailer::TRAILER_LEN;
-use bus_proto::envelope::check_payload;
+use bus_proto::envelope::{check_payload, check_references};
+use bus_proto::prost::Message as _;
 use bus_proto::prost::bytes::Bytes;
-use bus_proto::v1::Envelope;
-use bus_proto::{AnyPayload, Destination, Endpoint, EnvelopeError, IntoOutgoing, MessageType, Outgoing};
+use bus_proto::v1::{self, Envelope};
+use bus_proto::{
+    AnyPayload, AttachedReferences, Destination, Endpoint, EnvelopeError, IntoOutgoing, MessageType, Outgoing, Payload,
+};
 use tokio::time::timeout;
 
 pub(crate) use dispatch::dispatch;
+pub(crate) use form::Forms;
 pub(crate) use outlet::{BatchBounds, Outlets, Ready};
 
-use self::encode::{Common, Frame};
+use self::encode::{Attached, Body, Common, Frame, References, Stated};
 use self::identifier::fresh_id;
 use self::outlet::{Lane, Outlet, Pushed};
 use self::run::{Run, Waiting};
+use self::seal::{Sending, overhead};
 use crate::connection::{BusClient, Inner, random};
 use crate::error::PublishError;
 use crate::inbound::Verified;
@@ -41,6 +48,8 @@ pub(crate) struct Prepared {
     payload: AnyPayload,
     common: Common,
     message: Waiting,
+    /// What it is about, of which the readers' keys are still to be found.
+    attached: Option<AttachedReferences>,
     /// Whether it may share an envelope with others.
     gathers: bool,
 }
@@ -80,9 +89,9 @@ impl BusClient {
     /// one answer.
     pub async fn reply<T>(&self, to: &Verified<T>, message: impl IntoOutgoing) -> Result<(), PublishError> {
         let digest = to.answerable().ok_or(PublishError::NotARequest)?;
-        let mut envelope = self.envelope(message)?;
-        envelope.correlation_id = Bytes::copy_from_slice(&digest);
-        self.send(&to.sender().endpoint, envelope).await
+        let mut message = self.fill_in(message)?;
+        message.envelope.correlation_id = Bytes::copy_from_slice(&digest);
+        self.send(&to.sender().endpoint, message).await
     }
 
     /// Makes an envelope with this client's name, the time and a fresh identifier, to set further fields before it is
@@ -93,9 +102,31 @@ impl BusClient {
     /// # Errors
     ///
     /// When the system gives no randomness.
-    pub fn envelope(&self, message: impl IntoOutgoing) -> Result<Envelope, PublishError> {
+    pub fn envelope(&self, payload: impl Payload) -> Result<Envelope, PublishError> {
+        self.fill_in(payload.into_payload()).map(|message| message.envelope)
+    }
+
+    pub(crate) fn fill_in(&self, message: impl IntoOutgoing) -> Result<FilledIn, PublishError> {
         let random = random().ok_or(PublishError::Randomness)?;
-        Ok(message.into_outgoing().into_envelope(self.inner.shared.principal.component(), unix_ms(), random))
+        let message = message.into_outgoing();
+        let (envelope, attached) = message.into_envelope(self.inner.shared.principal.component(), unix_ms(), random);
+        Ok(FilledIn { envelope, attached })
+    }
+}
+
+/// A message in its envelope, and what it is about.
+pub(crate) struct FilledIn {
+    pub(crate) envelope: Envelope,
+    attached: Option<AttachedReferences>,
+}
+
+impl IntoOutgoing for FilledIn {
+    fn into_outgoing(self) -> Outgoing {
+        let envelope = Outgoing::Envelope(Box::new(self.envelope));
+        match self.attached {
+            Some(attached) => Outgoing::Referring(Box::new(envelope), attached),
+            None => envelope,
+        }
     }
 }
 
@@ -105,10 +136,11 @@ impl Inner {
         destination: &Destination,
         message: impl IntoOutgoing,
     ) -> Result<(), PublishError> {
-        let prepared = self.prepare(destination, message)?;
+        let mut prepared = self.prepare(destination, message)?;
         if !self.shared.is_connected() {
             self.wait_until_up().await?;
         }
+        self.find_readers(&mut prepared).await?;
         let outlet = Arc::clone(&prepared.outlet);
         let epoch = self.shared.epoch();
         if outlet.proof.holds(epoch) {
@@ -154,19 +186,24 @@ impl Inner {
             return Err(PublishError::Closed(reason));
         }
         let now = unix_ms();
-        let (payload, common, message) = match message.into_outgoing() {
+        let (message, attached) = message.into_outgoing().take_references();
+        let (payload, common, message) = match message {
+            Outgoing::Envelope(envelope) => self.take_apart(*envelope, now)?,
             Outgoing::Payload(payload) => {
                 let message_id = fresh_id(now)?;
                 let message = Waiting { message_id, timestamp: now, expires_at: 0, correlation: None, payload: 0..0 };
                 (payload, Common::default(), message)
             }
-            Outgoing::Envelope(envelope) => self.take_apart(*envelope, now)?,
+            // What is left has none.
+            Outgoing::Referring(..) => return Err(PublishError::Invalid(EnvelopeError::NoPayload)),
         };
         let message_type = self.gate.registry.message_type(&payload)?;
         let permit = self.authorize(&message_type, destination)?;
         check_payload(&payload).map_err(PublishError::Invalid)?;
+        attached.as_ref().map_or(Ok(()), check_references).map_err(PublishError::Invalid)?;
         let own = &self.shared.principal;
-        let outlet = self.outlets.open(permit, &message_type, own, &self.gate.root, &self.shared.verdicts);
+        let form = || self.forms.of(&self.gate.policy, &message_type, destination);
+        let outlet = self.outlets.open(permit, &message_type, own, &self.gate.root, &self.shared.verdicts, form)?;
         let prepared = Prepared {
             message: Waiting { payload: 0..payload.encoded_len(), ..message },
             // What is asked and answered is told apart by the digest of its envelope.
@@ -174,6 +211,7 @@ impl Inner {
             outlet,
             payload,
             common,
+            attached,
         };
         let size = encode::single_len(&self.frame(&prepared.outlet, 0, &[]), &prepared.common, &prepared.message);
         let (size, max) = (size + TRAILER_LEN, self.max_payload());
@@ -207,7 +245,7 @@ impl Inner {
         };
         let Envelope { priority, tags, trace_context, payload, .. } = envelope;
         let payload = payload.ok_or(PublishError::Invalid(EnvelopeError::NoPayload))?;
-        Ok((payload, Common { priority, tags, trace_context }, message))
+        Ok((payload, Common { priority, tags, trace_context, references: None }, message))
     }
 
     fn authorize<'a>(
@@ -234,14 +272,35 @@ impl Inner {
             destination: &outlet.destination,
             sequence,
             bundle,
+            overhead: outlet.sealed_to.as_ref().map_or(0, |recipients| recipients.overhead(&self.shared.principal)),
         }
+    }
+
+    /// Finds the keys of those whom a message is sealed to, and of those who may know what it is about.
+    pub(crate) async fn find_readers(&self, prepared: &mut Prepared) -> Result<(), PublishError> {
+        let now = unix_ms();
+        if let Some(recipients) = &prepared.outlet.sealed_to {
+            self.find_recipients(recipients, now).await?;
+        }
+        let Some(AttachedReferences { references, mut readers }) = prepared.attached.take() else { return Ok(()) };
+        readers.sort_unstable();
+        readers.dedup();
+        let keys = self.keys_of(&readers).await?;
+        prepared.common.references = Some(Attached(Arc::new(References {
+            encoded: v1::References { references }.encode_to_vec(),
+            overhead: overhead(&readers, &self.shared.principal),
+            keys: Arc::new(keys),
+        })));
+        let size = encode::single_len(&self.frame(&prepared.outlet, 0, &[]), &prepared.common, &prepared.message);
+        let (size, max) = (size + TRAILER_LEN, self.max_payload());
+        if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(()) }
     }
 
     /// Puts a message into its subject's queue, and waits for room if there is none.
     async fn enqueue(&self, prepared: Prepared) -> Result<(), PublishError> {
         // A program that publishes in a loop must let its other tasks run.
         tokio::task::coop::consume_budget().await;
-        let Prepared { outlet, payload, common, message, gathers: _ } = prepared;
+        let Prepared { outlet, payload, common, message, .. } = prepared;
         let bounds = self.batch_bounds(encode::rest_len(&self.frame(&outlet, 0, &[]), &common) + TRAILER_LEN);
         loop {
             match outlet.push(&common, &message, &payload, bounds) {
@@ -266,7 +325,7 @@ impl Inner {
         reply: Option<&str>,
         leaving: impl FnOnce(&[u8; 32]),
     ) -> Result<(), PublishError> {
-        let Prepared { outlet, payload, common, message, gathers: _ } = prepared;
+        let Prepared { outlet, payload, common, message, .. } = prepared;
         let mut alone = Run::new(common);
         alone.push(message, &payload);
         timeout(self.operation_timeout, async {
@@ -319,8 +378,9 @@ impl Inner {
         leaving: impl FnOnce(&[u8; 32]),
     ) -> Result<(), PublishError> {
         let now = unix_ms();
+        let connection = self.shared.epoch();
         let session = self.signer.session(now)?;
-        let (sequence, due) = lane.next(session.key_id);
+        let (sequence, due) = lane.next(session.key_id, connection);
         let due = due || outlet.always_with_bundle;
         let mut frame = self.frame(outlet, sequence, if due { &session.bundle } else { &[] });
         let max = self.max_payload();
@@ -333,7 +393,13 @@ impl Inner {
             [_] => [0; 36],
             _ => fresh_id(now)?,
         };
-        let prefix = encode::prefix(&frame, run, own_id, now, TRAILER_LEN);
+        let stated = Stated::of(run, own_id, now);
+        // Another process than before may receive what is directed: nobody sends it again.
+        let always_with_keys = outlet.always_with_bundle || !outlet.destination.is_empty();
+        let sending = Sending { now_unix_ms: now, connection, always_with_keys };
+        let formed = self.form_run(outlet, &mut lane.sealers, run, &frame, &stated, session.key_id, sending)?;
+        let body = Body { payload: formed.payload.as_deref(), references: &formed.references };
+        let prefix = encode::prefix(&frame, run, &stated, &body, TRAILER_LEN);
         let signed = sign(prefix, &session.key, &session.key_id).map_err(KeyError::from)?;
         let size = signed.bytes.len();
         if size > max {
@@ -346,7 +412,8 @@ impl Inner {
             None => self.nats.publish(subject, bytes).await,
         };
         sent.map_err(|_| self.not_taken())?;
-        lane.sent(with_bundle);
+        // A message with an end may be refused for that, and its keys with it: they come again with the next one.
+        lane.sent(connection, with_bundle, formed.with_keys && stated.expires_at == 0);
         count(&self.shared.counters.envelopes);
         add(&self.shared.counters.published, run.messages().len() as u64);
         Ok(())

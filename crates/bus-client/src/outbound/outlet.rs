@@ -12,7 +12,10 @@ use bus_proto::{Destination, Endpoint, MessageType, Principal, SubjectRoot};
 use tokio::sync::Notify;
 
 use super::encode::Common;
+use super::form::Form;
 use super::run::{Run, Waiting};
+use super::seal::{Recipients, Sealers};
+use crate::error::PublishError;
 use crate::verdict::{Moment, Verdicts};
 
 /// The most messages that wait for one subject. Who publishes more waits for room.
@@ -31,10 +34,15 @@ const MAX_SPARE: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Outlet {
     pub(crate) subject: async_nats::Subject,
+    pub(crate) message_type: MessageType,
     /// The receiver's SPIFFE ID, or empty for events.
     pub(crate) destination: String,
     /// Whether the key's bundle comes along with every envelope: where none may be refused for want of it.
     pub(crate) always_with_bundle: bool,
+    /// Whom its payloads are sealed to, if they are.
+    pub(crate) sealed_to: Option<Recipients>,
+    /// Whether they are compressed.
+    pub(crate) compress: bool,
     /// Held while a message is signed and handed to the connection, so that sequences reach the wire in their order.
     pub(crate) lane: tokio::sync::Mutex<Lane>,
     pub(crate) proof: Arc<Proof>,
@@ -52,23 +60,29 @@ pub(crate) struct Outlet {
 pub(crate) struct Lane {
     key: Option<KeyId>,
     sequence: u64,
-    bundle_sent: Option<Instant>,
+    /// With which connection the bundle went along last, and when.
+    bundle_sent: Option<(u64, Instant)>,
+    pub(super) sealers: Sealers,
 }
 
 impl Lane {
     /// The number of the next envelope under this key, and whether the key's bundle should come along.
-    pub(crate) fn next(&mut self, key: KeyId) -> (u64, bool) {
+    pub(crate) fn next(&mut self, key: KeyId, connection: u64) -> (u64, bool) {
         if self.key != Some(key) {
             *self = Self { key: Some(key), ..Self::default() };
         }
-        (self.sequence + 1, self.bundle_sent.is_none_or(|sent| sent.elapsed() >= BUNDLE_INTERVAL))
+        let due = self.bundle_sent.is_none_or(|(with, sent)| with != connection || sent.elapsed() >= BUNDLE_INTERVAL);
+        (self.sequence + 1, due)
     }
 
-    /// The envelope was handed over.
-    pub(crate) fn sent(&mut self, with_bundle: bool) {
+    /// The envelope was handed over, with the key's bundle and the wrapped keys, or without.
+    pub(crate) fn sent(&mut self, connection: u64, with_bundle: bool, with_keys: bool) {
         self.sequence += 1;
         if with_bundle {
-            self.bundle_sent = Some(Instant::now());
+            self.bundle_sent = Some((connection, Instant::now()));
+        }
+        if with_keys {
+            self.sealers.keys_sent(connection);
         }
     }
 }
@@ -288,7 +302,8 @@ impl Outlets {
         own: &Principal,
         root: &SubjectRoot,
         verdicts: &Verdicts,
-    ) -> Arc<Outlet> {
+        form: impl FnOnce() -> Result<Form, PublishError>,
+    ) -> Result<Arc<Outlet>, PublishError> {
         let mut table = self.table();
         let destination = permit.request().destination;
         let known = match destination {
@@ -296,14 +311,16 @@ impl Outlets {
             Destination::Inbox(to) => table.inboxes.get(to).and_then(|types| types.get(message_type)),
         };
         if let Some(outlet) = known {
-            return Arc::clone(outlet);
+            return Ok(Arc::clone(outlet));
         }
+        let Form { sealed_to, compress } = form()?;
         let is_event = matches!(destination, Destination::Events);
         let proof = Arc::clone(table.proofs.entry((is_event, message_type.clone())).or_default());
         let subject = permit.subject(root);
         verdicts.tell(&subject, &proof.denied_at);
         let outlet = Arc::new(Outlet {
             subject: subject.into(),
+            message_type: message_type.clone(),
             destination: match destination {
                 Destination::Events => String::new(),
                 Destination::Inbox(to) => {
@@ -311,6 +328,8 @@ impl Outlets {
                 }
             },
             always_with_bundle: !message_type.is_live(),
+            sealed_to: sealed_to.map(Recipients::new),
+            compress,
             lane: tokio::sync::Mutex::default(),
             proof,
             queue: Mutex::default(),
@@ -323,7 +342,7 @@ impl Outlets {
             Destination::Inbox(to) => table.inboxes.entry(to.clone()).or_default(),
         };
         types.insert(message_type.clone(), Arc::clone(&outlet));
-        outlet
+        Ok(outlet)
     }
 
     /// Every outlet there is.

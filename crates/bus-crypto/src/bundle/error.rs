@@ -17,7 +17,7 @@ pub enum BundleError {
     #[error("the principal of the key statement: {0}")]
     Principal(IdentityError),
     /// The role belongs to what stands between components.
-    #[error("the role `{role}` is reserved and cannot sign messages: give components a role of their own")]
+    #[error("the role `{role}` is reserved and has no keys on the bus: give components a role of their own")]
     ReservedRole {
         /// The role.
         role: Role,
@@ -33,11 +33,11 @@ pub enum BundleError {
         /// By how much, in milliseconds.
         excess_ms: i64,
     },
-    /// The first certificate in the bundle is not the one that was validated.
-    #[error("the bundle carries another certificate than the one that was validated")]
+    /// The first certificate of the chain is not the one that was validated.
+    #[error("it carries another certificate than the one that was validated")]
     OtherLeaf,
-    /// The bundle names another principal than its certificate.
-    #[error("the bundle names another principal than its certificate")]
+    /// The statement names another principal than its certificate.
+    #[error("it names another principal than its certificate")]
     OtherPrincipal,
     /// `verify_until` is over.
     #[error("the key expired {late_ms} ms ago")]
@@ -64,7 +64,7 @@ pub enum BundleError {
     #[error("the certificate's key: {0}")]
     LeafKey(KeyError),
     /// The scheme is not the one of the certificate's key.
-    #[error("the bundle is signed with scheme {stated:#06x}, but the certificate's key signs with {needed}")]
+    #[error("it is signed with scheme {stated:#06x}, but the certificate's key signs with {needed}")]
     SchemeMismatch {
         /// The number that the bundle, or its maker, states.
         stated: u32,

@@ -7,6 +7,7 @@
 
 mod error;
 mod leaf;
+pub(crate) mod vouch;
 
 use alloc::vec::Vec;
 
@@ -15,6 +16,7 @@ use bus_proto::{Principal, v1};
 
 pub use error::{BundleError, MakeError};
 pub use leaf::{LeafFacts, LeafKey, LeafSigner, Scheme};
+use vouch::{Context, Owner, OwnerFields, Vouched};
 
 use crate::clock::Clock;
 use crate::keys::{KEY_LEN, KeyId, SIGNATURE_LEN, Signature, SigningKey, VerifyingKey, sha256};
@@ -28,7 +30,7 @@ pub const MAX_SIGNING_MS: i64 = 86_400_000;
 pub const MAX_CHAIN: usize = 4;
 
 const POSSESSION_CONTEXT: &[u8] = b"ransomeye.v1 key possession\0";
-const LEAF_CONTEXT: &[u8] = b"ransomeye.v1 key bundle\0";
+const LEAF_CONTEXT: Context = Context(b"ransomeye.v1 key bundle\0");
 
 /// When a key may be used, in Unix milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +85,7 @@ pub fn make<S: LeafSigner>(
     signer: &S,
     clock: &Clock,
 ) -> Result<MadeBundle, MakeError<S::Error>> {
-    let scheme = signer.scheme();
-    check_scheme(u32::from(scheme.code()), leaf.key.scheme())?;
+    let scheme = vouch::scheme_of(signer, leaf)?;
     let statement = v1::KeyStatement {
         principal: leaf.principal.spiffe_id(),
         public_key: key.public_key()?.to_vec().into(),
@@ -95,12 +96,11 @@ pub fn make<S: LeafSigner>(
     }
     .encode_to_vec();
     let possession = key.sign(&possession_message(&statement))?;
-    let leaf_message = leaf_message(&leaf.sha256, scheme, &statement);
-    let leaf_signature = signer.sign(&leaf_message).map_err(MakeError::Leaf)?;
+    let leaf_signature = signer.sign(&LEAF_CONTEXT.message(leaf, &statement)).map_err(MakeError::Leaf)?;
     let encoded = v1::KeyBundle {
         statement: statement.into(),
         possession_signature: possession.as_bytes().to_vec().into(),
-        scheme: u32::from(scheme.code()),
+        scheme,
         leaf_signature: leaf_signature.into(),
     }
     .encode_to_vec();
@@ -112,26 +112,15 @@ fn possession_message(statement: &[u8]) -> Vec<u8> {
     [POSSESSION_CONTEXT, statement].concat()
 }
 
-fn leaf_message(leaf_sha256: &[u8; 32], scheme: Scheme, statement: &[u8]) -> Vec<u8> {
-    [&[0x20; 64], LEAF_CONTEXT, leaf_sha256, &scheme.code().to_be_bytes(), statement].concat()
-}
-
-fn check_scheme(stated: u32, needed: Scheme) -> Result<(), BundleError> {
-    if stated == u32::from(needed.code()) { Ok(()) } else { Err(BundleError::SchemeMismatch { stated, needed }) }
-}
-
 /// A bundle that was read and not yet verified: what it says is a claim, good for finding out what to check.
 #[derive(Debug, Clone)]
 pub struct UnverifiedBundle<'a> {
     key_id: KeyId,
-    statement: &'a [u8],
+    vouched: Vouched<'a>,
     possession: Signature,
-    scheme: u32,
-    leaf_signature: &'a [u8],
-    principal: Principal,
+    owner: Owner<'a>,
     public_key: [u8; KEY_LEN],
     lifetime: Lifetime,
-    chain: Vec<&'a [u8]>,
 }
 
 impl<'a> UnverifiedBundle<'a> {
@@ -143,20 +132,16 @@ impl<'a> UnverifiedBundle<'a> {
     /// are out of order.
     pub fn read(encoded: &'a [u8]) -> Result<Self, BundleError> {
         let outer = Outer::read(encoded).map_err(|refusal| refusal.at(Place::Bundle))?;
-        let inner = Inner::read(outer.statement).map_err(|refusal| refusal.at(Place::Statement))?;
-        let principal: Principal = inner.principal.parse().map_err(BundleError::Principal)?;
-        check_role(&principal)?;
+        let inner = Inner::read(outer.vouched.statement).map_err(|refusal| refusal.at(Place::Statement))?;
+        let owner = Owner::new(inner.owner)?;
         inner.lifetime.check()?;
         Ok(Self {
             key_id: KeyId::of_bundle(encoded),
-            statement: outer.statement,
+            vouched: outer.vouched,
             possession: outer.possession,
-            scheme: outer.scheme,
-            leaf_signature: outer.leaf_signature,
-            principal,
+            owner,
             public_key: *inner.public_key,
             lifetime: inner.lifetime,
-            chain: inner.chain,
         })
     }
 
@@ -169,14 +154,14 @@ impl<'a> UnverifiedBundle<'a> {
     /// Whose key it claims to be.
     #[must_use]
     pub fn principal(&self) -> &Principal {
-        &self.principal
+        &self.owner.principal
     }
 
     /// The certificate chain in DER, as yet unread: 1 to 4, and according to the sender the certificate itself first, then its
     /// intermediates in order. Only that the first is the one that the caller validated is checked here.
     #[must_use]
     pub fn chain(&self) -> &[&'a [u8]] {
-        &self.chain
+        &self.owner.chain
     }
 
     /// Verifies all that the bundle says, given what the caller found out about the first certificate of its
@@ -193,44 +178,20 @@ impl<'a> UnverifiedBundle<'a> {
     /// The first of the checks that fails, in the order: certificate, principal, end of the chain, time, signing key, proof
     /// of possession, scheme, certificate's signature.
     pub fn verify(&self, leaf: &LeafFacts, clock: &Clock) -> Result<VerifiedBundle, BundleError> {
-        if self.chain.first().is_none_or(|der| certificate_digest(der) != leaf.sha256) {
-            return Err(BundleError::OtherLeaf);
-        }
-        if self.principal != leaf.principal {
-            return Err(BundleError::OtherPrincipal);
-        }
+        self.owner.check(leaf)?;
         let Lifetime { not_before, verify_until, .. } = self.lifetime;
-        if verify_until > leaf.chain_not_after_unix_ms {
-            let excess_ms = verify_until.saturating_sub(leaf.chain_not_after_unix_ms);
-            return Err(BundleError::OutlivesChain { excess_ms });
-        }
-        if let Some(late_ms) = clock.late_for(verify_until) {
-            return Err(BundleError::Expired { late_ms });
-        }
-        if let Some(early_ms) = clock.early_for(not_before) {
-            return Err(BundleError::NotYetValid { early_ms });
-        }
+        vouch::check_times(not_before, verify_until, leaf, clock)?;
         let key = VerifyingKey::from_bytes(self.public_key).map_err(BundleError::SigningKey)?;
-        key.verify(&possession_message(self.statement), &self.possession).map_err(BundleError::Possession)?;
-        let scheme = leaf.key.scheme();
-        check_scheme(self.scheme, scheme)?;
-        leaf.key.verify(&leaf_message(&leaf.sha256, scheme, self.statement), self.leaf_signature)?;
+        key.verify(&possession_message(self.vouched.statement), &self.possession).map_err(BundleError::Possession)?;
+        self.vouched.verify(LEAF_CONTEXT, leaf)?;
         Ok(VerifiedBundle {
             key_id: self.key_id,
-            principal: self.principal.clone(),
+            principal: self.owner.principal.clone(),
             key,
             lifetime: self.lifetime,
             leaf_sha256: leaf.sha256,
         })
     }
-}
-
-fn check_role(principal: &Principal) -> Result<(), BundleError> {
-    let role = principal.role();
-    if role.is_reserved() {
-        return Err(BundleError::ReservedRole { role: role.clone() });
-    }
-    Ok(())
 }
 
 /// A key and its owner. Only verification makes one.
@@ -279,10 +240,8 @@ impl VerifiedBundle {
 
 /// The fields of a `KeyBundle`.
 struct Outer<'a> {
-    statement: &'a [u8],
+    vouched: Vouched<'a>,
     possession: Signature,
-    scheme: u32,
-    leaf_signature: &'a [u8],
 }
 
 impl<'a> Outer<'a> {
@@ -299,34 +258,24 @@ impl<'a> Outer<'a> {
                     let bytes: &[u8; SIGNATURE_LEN] = field.array("possession_signature", "it must be 64 bytes")?;
                     possession = Some(Signature::from_bytes(*bytes));
                 }
-                3 => {
-                    let rule = Refusal::OutOfBounds { field: "scheme", rule: "it must be at most 0xffff" };
-                    scheme = Some(u16::try_from(field.varint("scheme")?).map_err(|_| rule)?.into());
-                }
-                4 => {
-                    let rule = "it must be 1 to 1,024 bytes";
-                    leaf_signature = Some(field.bytes_up_to("leaf_signature", 1_024, rule)?);
-                }
+                3 => scheme = Some(vouch::scheme(&field)?),
+                4 => leaf_signature = Some(vouch::leaf_signature(&field)?),
                 // No signature covers these bytes, and the key id does: anybody could add a field and have another id.
                 number => return Err(Refusal::UnknownField { number }),
             }
         }
         let missing = |field| Refusal::Missing { field };
-        Ok(Self {
-            statement: statement.ok_or(missing("statement"))?,
-            possession: possession.ok_or(missing("possession_signature"))?,
-            scheme: scheme.ok_or(missing("scheme"))?,
-            leaf_signature: leaf_signature.ok_or(missing("leaf_signature"))?,
-        })
+        let statement = statement.ok_or(missing("statement"))?;
+        let possession = possession.ok_or(missing("possession_signature"))?;
+        Ok(Self { vouched: Vouched::new(statement, scheme, leaf_signature)?, possession })
     }
 }
 
 /// The fields of a `KeyStatement`.
 struct Inner<'a> {
-    principal: &'a str,
+    owner: OwnerFields<'a>,
     public_key: &'a [u8; KEY_LEN],
     lifetime: Lifetime,
-    chain: Vec<&'a [u8]>,
 }
 
 impl<'a> Inner<'a> {
@@ -336,19 +285,12 @@ impl<'a> Inner<'a> {
         let mut reader = Reader::new(encoded, 0);
         while let Some(field) = reader.next()? {
             match field.number {
-                1 => principal = Some(field.text("principal", 512, "it must be 1 to 512 bytes")?),
+                1 => principal = Some(vouch::principal(&field)?),
                 2 => public_key = Some(field.array("public_key", "it must be 32 bytes")?),
                 3 => not_before = Some(field.moment("not_before")?),
                 4 => sign_until = Some(field.moment("sign_until")?),
                 5 => verify_until = Some(field.moment("verify_until")?),
-                6 => {
-                    let certificate = field.element("chain")?;
-                    if certificate.is_empty() || chain.len() == MAX_CHAIN {
-                        let rule = "it must be 1 to 4 certificates, none of them empty";
-                        return Err(Refusal::OutOfBounds { field: "chain", rule });
-                    }
-                    chain.push(certificate);
-                }
+                6 => vouch::certificate(&field, &mut chain)?,
                 _ => field.unknown()?,
             }
         }
@@ -358,11 +300,7 @@ impl<'a> Inner<'a> {
             sign_until: sign_until.ok_or(missing("sign_until"))?,
             verify_until: verify_until.ok_or(missing("verify_until"))?,
         };
-        if chain.is_empty() {
-            return Err(missing("chain"));
-        }
-        let (principal, public_key) =
-            (principal.ok_or(missing("principal"))?, public_key.ok_or(missing("public_key"))?);
-        Ok(Self { principal, public_key, lifetime, chain })
+        let owner = OwnerFields::new(principal, chain)?;
+        Ok(Self { owner, public_key: public_key.ok_or(missing("public_key"))?, lifetime })
     }
 }

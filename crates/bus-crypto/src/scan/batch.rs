@@ -3,9 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::scan::reader::Reader;
-use crate::scan::{
-    PayloadKind, PayloadView, Place, Refusal, ScanError, correlation_id, message_id, payload, take_payload,
-};
+use crate::scan::{PayloadKind, PayloadView, Place, Refusal, ScanError, correlation_id, message_id, payload};
 
 /// The most members of a batch.
 pub const MAX_MEMBERS: usize = 256;
@@ -45,7 +43,7 @@ impl<'a> Member<'a> {
         self.correlation_id
     }
 
-    /// The one payload; its range counts from the beginning of the envelope's prefix.
+    /// The one payload; its range counts from the beginning of what was scanned.
     #[must_use]
     pub fn payload(&self) -> &PayloadView<'a> {
         &self.payload
@@ -61,8 +59,10 @@ impl<'a> Member<'a> {
                 6 => expires_at = Some(field.moment("expires_at")?),
                 7 => correlation = Some(correlation_id(&field)?),
                 number => match PayloadKind::from_number(number) {
-                    Some(PayloadKind::Sealed | PayloadKind::Batch) => return Err(Refusal::NestedForm),
-                    Some(kind) => take_payload(&mut payload, kind, &field)?,
+                    Some(PayloadKind::Sealed | PayloadKind::Batch | PayloadKind::Compressed) => {
+                        return Err(Refusal::NestedForm);
+                    }
+                    Some(kind) => payload::take(&mut payload, kind, &field)?,
                     None => field.unknown()?,
                 },
             }

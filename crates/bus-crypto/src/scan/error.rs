@@ -28,10 +28,20 @@ pub enum Place {
     Member(u16),
     /// Its trace context.
     TraceContext,
+    /// What it is about: the sealed references with their wrapped keys, or the list that was sealed.
+    References,
+    /// One of the references that were sealed, counted from 0.
+    Reference(u16),
+    /// What was sealed or compressed, around the payload in it.
+    Content,
     /// A key bundle.
     Bundle,
     /// The statement inside a key bundle.
     Statement,
+    /// A sealing key record.
+    SealingRecord,
+    /// The statement inside a sealing key record.
+    SealingStatement,
 }
 
 impl fmt::Display for Place {
@@ -43,8 +53,13 @@ impl fmt::Display for Place {
             Self::WrappedKey(index) => write!(f, "wrapped key {index}"),
             Self::TraceContext => f.write_str("trace context"),
             Self::Member(index) => write!(f, "batch member {index}"),
+            Self::References => f.write_str("references"),
+            Self::Reference(index) => write!(f, "reference {index}"),
+            Self::Content => f.write_str("content"),
             Self::Bundle => f.write_str("key bundle"),
             Self::Statement => f.write_str("key statement"),
+            Self::SealingRecord => f.write_str("sealing key record"),
+            Self::SealingStatement => f.write_str("sealing key statement"),
         }
     }
 }
@@ -96,8 +111,9 @@ pub enum Refusal {
         /// The field.
         field: &'static str,
     },
-    /// A field that this version does not know, below 1,000 or outside of a key bundle's statement.
-    #[error("field {number} is unknown: such fields are ignored from 1000 on only, and never in a key bundle itself")]
+    /// A field that this version does not know, below 1,000 or where there may be no such field at all: in a key bundle or a
+    /// sealing key record outside of its statement, and beside what was sealed or compressed.
+    #[error("field {number} is unknown: such fields are ignored from 1000 on only, and not everywhere")]
     UnknownField {
         /// The field's number.
         number: u32,
@@ -149,12 +165,16 @@ pub enum Refusal {
     /// A batch has more than 256 members.
     #[error("the batch has more than 256 members")]
     TooManyMembers,
-    /// A member carries `sealed` or `batch`, which only an envelope may.
-    #[error("a batch member may carry neither a batch nor a sealed payload")]
+    /// A form stands in another that may not hold it: `sealed`, `batch` or `compressed` in a batch member, `sealed` in what was
+    /// sealed, `sealed` or `compressed` in what was compressed.
+    #[error("a sealed payload, a batch or a compressed payload is inside of a form that may not hold it")]
     NestedForm,
     /// A member's payload is of another kind than the first member's.
     #[error("the members of the batch are not all of one kind")]
     MixedBatch,
+    /// A wrapped key's recipient is the one of the key before it, or comes before that one in the order of bytes.
+    #[error("the recipients of the wrapped keys are not in ascending order, each of them once")]
+    UnorderedRecipients,
 }
 
 impl Refusal {

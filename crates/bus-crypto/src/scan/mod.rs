@@ -12,20 +12,29 @@
 //!   would otherwise be a second reading of bytes whose *value* is the same;
 //! * the mandatory fields are there, and every field that a check depends on is within its bounds.
 //!
-//! The same holds within the payload, whatever its kind, within a batch's members, and within `trace_context`. Two things
-//! are left to whoever uses them: what `Custom.value` holds, and whether a value of a payload makes sense.
+//! The same holds within the payload, whatever its kind, within a batch's members, and within `trace_context` and `references`;
+//! and, once it is opened or decompressed, within what was sealed ([`scan_content`], [`scan_references`]) or compressed
+//! ([`scan_decompressed`]). Two things are left to whoever uses them: what `Custom.value` holds, and whether a value of a payload
+//! makes sense.
 
 mod batch;
+mod content;
 mod error;
 mod payload;
 mod reader;
+mod references;
+mod sealed;
 
 use alloc::vec::Vec;
-use core::ops::Range;
 
 pub use batch::{MAX_MEMBERS, Member};
+pub use content::{Content, scan_content, scan_decompressed};
 pub use error::{Place, Refusal, ScanError};
+pub use payload::{PayloadKind, PayloadView};
 pub(crate) use reader::{Field, Reader};
+pub use references::{MAX_REFERENCES, ReferenceView, scan_references};
+pub(crate) use sealed::recipients_digest;
+pub use sealed::{MAX_RECIPIENTS, SealedView, WrappedKeyView};
 
 /// The longest prefix that is scanned, in bytes: NATS advises against messages of more than 8 MiB.
 pub const MAX_PREFIX_LEN: usize = 8 * 1024 * 1024;
@@ -34,84 +43,6 @@ pub const MAX_PREFIX_LEN: usize = 8 * 1024 * 1024;
 pub const MAX_BUNDLE_LEN: usize = 16_384;
 
 const MAX_TAGS: usize = 16;
-
-/// What kind of payload an envelope or a batch member carries, by its field in the schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum PayloadKind {
-    /// Field 10, `TelemetryEvent`.
-    Telemetry,
-    /// Field 11, `AlertEvent`.
-    Alert,
-    /// Field 12, `CommandRequest`.
-    Command,
-    /// Field 13, `Heartbeat`.
-    Heartbeat,
-    /// Field 14, `CommandResult`.
-    CommandResult,
-    /// Field 15, `Error`.
-    Error,
-    /// Field 16, `Custom`.
-    Custom,
-    /// Field 17, `Sealed`: a form, whose type only the subject names.
-    Sealed,
-    /// Field 18, `Batch`: a form; its members have the type.
-    Batch,
-}
-
-impl PayloadKind {
-    fn from_number(number: u32) -> Option<Self> {
-        Some(match number {
-            10 => Self::Telemetry,
-            11 => Self::Alert,
-            12 => Self::Command,
-            13 => Self::Heartbeat,
-            14 => Self::CommandResult,
-            15 => Self::Error,
-            16 => Self::Custom,
-            17 => Self::Sealed,
-            18 => Self::Batch,
-            _ => return None,
-        })
-    }
-}
-
-/// Where a payload stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PayloadView<'a> {
-    kind: PayloadKind,
-    bytes: &'a [u8],
-    start: usize,
-}
-
-impl<'a> PayloadView<'a> {
-    /// Its kind.
-    #[must_use]
-    pub fn kind(&self) -> PayloadKind {
-        self.kind
-    }
-
-    /// The encoded message of that kind. It may be empty.
-    #[must_use]
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    /// The place of these bytes in the prefix, for taking them out of a shared buffer without a copy.
-    #[must_use]
-    pub fn range(&self) -> Range<usize> {
-        self.start..self.start + self.bytes.len()
-    }
-}
-
-/// Takes the one payload of an envelope or a member out of its fields.
-fn take_payload<'a>(slot: &mut Option<PayloadView<'a>>, kind: PayloadKind, field: &Field<'a>) -> Result<(), Refusal> {
-    let bytes = field.element("payload")?;
-    match slot.replace(PayloadView { kind, bytes, start: field.start }) {
-        None => Ok(()),
-        Some(_) => Err(Refusal::SeveralPayloads),
-    }
-}
 
 /// What an envelope says, borrowed from its bytes. Only [`scan`] makes one, so all that it shows is within its bounds.
 ///
@@ -131,7 +62,36 @@ pub struct Scan<'a> {
     tags: Vec<&'a str>,
     trace_context: &'a [u8],
     bundle: Option<&'a [u8]>,
-    members: Vec<Member<'a>>,
+    references: Option<SealedView<'a>>,
+    form: Form<'a>,
+}
+
+/// What the scan has read of a payload, apart from where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Form<'a> {
+    /// A payload that is no form, or a compressed one.
+    Plain,
+    Sealed(SealedView<'a>),
+    Batch(Vec<Member<'a>>),
+}
+
+impl<'a> Form<'a> {
+    fn read(payload: &PayloadView<'a>) -> Result<Self, ScanError> {
+        let in_payload = |refusal: Refusal| refusal.at(Place::Payload);
+        match payload.kind {
+            PayloadKind::Batch => batch::members(payload).map(Self::Batch),
+            PayloadKind::Sealed => SealedView::of_payload(payload).map(Self::Sealed),
+            PayloadKind::Compressed => payload::compressed(payload).map(|_| Self::Plain).map_err(in_payload),
+            _ => payload::plain(payload).map(|()| Self::Plain).map_err(in_payload),
+        }
+    }
+
+    fn members(&self) -> &[Member<'a>] {
+        match self {
+            Self::Batch(members) => members,
+            Self::Plain | Self::Sealed(_) => &[],
+        }
+    }
 }
 
 impl<'a> Scan<'a> {
@@ -217,14 +177,29 @@ impl<'a> Scan<'a> {
     /// The members of a batch, 1 to 256, all of one kind; empty if the payload is no batch.
     #[must_use]
     pub fn members(&self) -> &[Member<'a>] {
-        &self.members
+        self.form.members()
+    }
+
+    /// The sealed payload, as far as everybody may read it; `None` if the payload is of another kind.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&SealedView<'a>> {
+        match &self.form {
+            Form::Sealed(sealed) => Some(sealed),
+            Form::Plain | Form::Batch(_) => None,
+        }
+    }
+
+    /// The sealed references, as far as everybody may read them.
+    #[must_use]
+    pub fn references(&self) -> Option<&SealedView<'a>> {
+        self.references.as_ref()
     }
 }
 
 /// Reads the prefix of an envelope: the message without its trailer.
 ///
 /// One pass over each message in it, in time proportional to the length. Nothing is allocated, except for the lists of a batch's
-/// members and of the tags.
+/// members, of wrapped keys and of the tags.
 ///
 /// ```
 /// use bus_crypto::scan;
@@ -245,12 +220,13 @@ impl<'a> Scan<'a> {
 ///
 /// # Errors
 ///
-/// The first thing that is not as it must be: first in the envelope itself, then in its payload, then in its trace context.
+/// The first thing that is not as it must be: first in the envelope itself, then in its payload, then in its trace context,
+/// then in its references.
 pub fn scan(prefix: &[u8]) -> Result<Scan<'_>, ScanError> {
     let fields = Fields::read(prefix).map_err(|refusal| refusal.at(Place::Envelope))?;
     let missing = |field| Refusal::Missing { field }.at(Place::Envelope);
     let payload = fields.payload.ok_or(Refusal::NoPayload.at(Place::Envelope))?;
-    let scan = Scan {
+    Ok(Scan {
         message_id: fields.message_id.ok_or(missing("message_id"))?,
         source_component: fields.source_component.ok_or(missing("source_component"))?,
         timestamp: fields.timestamp.ok_or(missing("timestamp_utc"))?,
@@ -260,18 +236,13 @@ pub fn scan(prefix: &[u8]) -> Result<Scan<'_>, ScanError> {
         correlation_id: fields.correlation_id,
         sequence: fields.sequence,
         priority: fields.priority,
-        members: match payload.kind {
-            PayloadKind::Batch => batch::members(&payload)?,
-            PayloadKind::Sealed => payload::sealed(&payload).map(|()| Vec::new())?,
-            _ => payload::plain(&payload).map(|()| Vec::new()).map_err(|refusal| refusal.at(Place::Payload))?,
-        },
+        form: Form::read(&payload)?,
         payload,
         tags: fields.tags,
-        trace_context: fields.trace_context,
+        trace_context: payload::trace_context(fields.trace_context)?,
         bundle: fields.bundle,
-    };
-    payload::trace_context(scan.trace_context).map_err(|refusal| refusal.at(Place::TraceContext))?;
-    Ok(scan)
+        references: fields.references.map(SealedView::of_references).transpose()?,
+    })
 }
 
 /// The fields of an envelope, as far as they have been met.
@@ -291,6 +262,7 @@ struct Fields<'a> {
     /// Empty if it is absent, which comes to the same here.
     trace_context: &'a [u8],
     bundle: Option<&'a [u8]>,
+    references: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -322,8 +294,9 @@ impl<'a> Fields<'a> {
                     let rule = "it must be 1 to 16,384 bytes, or absent";
                     fields.bundle = Some(field.bytes_up_to("bundle", MAX_BUNDLE_LEN, rule)?);
                 }
+                23 => fields.references = Some(field.message("references")?),
                 number => match PayloadKind::from_number(number) {
-                    Some(kind) => take_payload(&mut fields.payload, kind, &field)?,
+                    Some(kind) => payload::take(&mut fields.payload, kind, &field)?,
                     None => field.unknown()?,
                 },
             }

@@ -1,14 +1,58 @@
 //! What is inside payloads and the trace context: one encoding of each value, as in the envelope around them.
 
+use core::ops::Range;
+
 use bus_proto::prost::{DecodeError, Message as _};
 use bus_proto::{AnyPayload, MessageType, v1};
 
 use crate::scan::reader::{Field, Reader};
-use crate::scan::{PayloadKind, PayloadView, Place, Refusal, ScanError};
+use crate::scan::{Place, Refusal, ScanError};
+
+/// What kind of payload an envelope or a batch member carries, by its field in the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PayloadKind {
+    /// Field 10, `TelemetryEvent`.
+    Telemetry,
+    /// Field 11, `AlertEvent`.
+    Alert,
+    /// Field 12, `CommandRequest`.
+    Command,
+    /// Field 13, `Heartbeat`.
+    Heartbeat,
+    /// Field 14, `CommandResult`.
+    CommandResult,
+    /// Field 15, `Error`.
+    Error,
+    /// Field 16, `Custom`.
+    Custom,
+    /// Field 17, `Sealed`: a form, whose type only the subject names.
+    Sealed,
+    /// Field 18, `Batch`: a form; its members have the type.
+    Batch,
+    /// Field 19, `Compressed`: a form; what it holds has the type.
+    Compressed,
+}
 
 impl PayloadKind {
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            10 => Self::Telemetry,
+            11 => Self::Alert,
+            12 => Self::Command,
+            13 => Self::Heartbeat,
+            14 => Self::CommandResult,
+            15 => Self::Error,
+            16 => Self::Custom,
+            17 => Self::Sealed,
+            18 => Self::Batch,
+            19 => Self::Compressed,
+            _ => return None,
+        })
+    }
+
     /// Whether a payload of this kind can be of the type that a subject names. Custom types are told apart by their names
-    /// ([`PayloadView::custom`]); what is sealed only the subject tells. A batch is no type: ask for its members.
+    /// ([`PayloadView::custom`]); of what is sealed or compressed only the subject tells. A batch is no type: ask for its members.
     #[must_use]
     pub fn may_be(self, message_type: &MessageType) -> bool {
         match self {
@@ -19,13 +63,39 @@ impl PayloadKind {
             Self::CommandResult => *message_type == MessageType::CommandResult,
             Self::Error => *message_type == MessageType::Error,
             Self::Custom => matches!(message_type, MessageType::Custom(_)),
-            Self::Sealed => true,
+            Self::Sealed | Self::Compressed => true,
             Self::Batch => false,
         }
     }
 }
 
+/// Where a payload stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadView<'a> {
+    pub(super) kind: PayloadKind,
+    pub(super) bytes: &'a [u8],
+    pub(super) start: usize,
+}
+
 impl<'a> PayloadView<'a> {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> PayloadKind {
+        self.kind
+    }
+
+    /// The encoded message of that kind. It may be empty.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The place of these bytes in what was scanned, for taking them out of a shared buffer without a copy.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.bytes.len()
+    }
+
     /// Decodes it. Whether its values make sense is not checked: that is [`bus_proto::envelope::check_payload`].
     ///
     /// # Errors
@@ -43,6 +113,7 @@ impl<'a> PayloadView<'a> {
             PayloadKind::Custom => v1::Custom::decode(bytes).map(AnyPayload::Custom),
             PayloadKind::Sealed => v1::Sealed::decode(bytes).map(AnyPayload::Sealed),
             PayloadKind::Batch => v1::Batch::decode(bytes).map(AnyPayload::Batch),
+            PayloadKind::Compressed => v1::Compressed::decode(bytes).map(AnyPayload::Compressed),
         }
     }
 
@@ -64,10 +135,30 @@ impl<'a> PayloadView<'a> {
         }
         Some((type_name, value))
     }
+
+    /// How long a compressed payload is decompressed, 1 to 8,388,608 bytes according to its sender, and its frame, which is not
+    /// empty and as yet unread. `None` if it is of another kind.
+    #[must_use]
+    pub fn compressed(&self) -> Option<(u32, &'a [u8])> {
+        if self.kind == PayloadKind::Compressed { compressed(self).ok() } else { None }
+    }
 }
 
-/// The most recipients of a sealed payload.
-const MAX_RECIPIENTS: u16 = 256;
+/// Takes the one payload of an envelope or a member out of its fields.
+pub(super) fn take<'a>(
+    slot: &mut Option<PayloadView<'a>>,
+    kind: PayloadKind,
+    field: &Field<'a>,
+) -> Result<(), Refusal> {
+    let bytes = field.element("payload")?;
+    match slot.replace(PayloadView { kind, bytes, start: field.start }) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::SeveralPayloads),
+    }
+}
+
+/// The most bytes that a compressed payload may hold: those of the longest prefix.
+const MAX_DECOMPRESSED_LEN: u32 = 8 * 1024 * 1024;
 
 /// The form of a field, by its type in the schema.
 enum Form {
@@ -101,18 +192,18 @@ fn fields_of(kind: PayloadKind) -> Option<Fields> {
         PayloadKind::CommandResult => COMMAND_RESULT,
         PayloadKind::Error => ERROR,
         PayloadKind::Custom => CUSTOM,
-        PayloadKind::Sealed | PayloadKind::Batch => return None,
+        PayloadKind::Sealed | PayloadKind::Batch | PayloadKind::Compressed => return None,
     })
 }
 
-/// Checks the encoding of a payload that is neither sealed nor a batch: those have checks of their own.
+/// Checks the encoding of a payload that is no form: those have checks of their own.
 pub(super) fn plain(payload: &PayloadView<'_>) -> Result<(), Refusal> {
     fields_of(payload.kind).map_or(Ok(()), |fields| message(payload.bytes, fields))
 }
 
-/// Checks the encoding of a trace context.
-pub(super) fn trace_context(bytes: &[u8]) -> Result<(), Refusal> {
-    message(bytes, TRACE_CONTEXT)
+/// Checks the encoding of a trace context, and returns it.
+pub(super) fn trace_context(bytes: &[u8]) -> Result<&[u8], ScanError> {
+    message(bytes, TRACE_CONTEXT).map(|()| bytes).map_err(|refusal| refusal.at(Place::TraceContext))
 }
 
 fn message(bytes: &[u8], fields: Fields) -> Result<(), Refusal> {
@@ -129,57 +220,25 @@ fn message(bytes: &[u8], fields: Fields) -> Result<(), Refusal> {
 fn value(field: &Field<'_>, name: &'static str, form: &Form) -> Result<(), Refusal> {
     match form {
         Form::Double => field.double(name),
-        Form::U32 => field.varint_up_to(name, u32::MAX, "it must be below 2^32"),
+        Form::U32 => field.varint_up_to(name, u32::MAX, "it must be below 2^32").map(drop),
         Form::U64 => field.varint(name).map(drop),
-        Form::Enum => field.varint_up_to(name, i32::MAX.unsigned_abs(), "it must be below 2^31"),
+        Form::Enum => field.varint_up_to(name, i32::MAX.unsigned_abs(), "it must be below 2^31").map(drop),
         Form::Text => field.text(name, usize::MAX, "").map(drop),
         Form::Bytes => field.bytes(name).map(drop),
     }
 }
 
-/// Checks a sealed payload, its recipients included: a decoder allocates for each of them.
-pub(super) fn sealed(payload: &PayloadView<'_>) -> Result<(), ScanError> {
-    let at = |refusal: Refusal| refusal.at(Place::Payload);
-    let (mut epoch_id, mut commitment, mut ciphertext, mut recipients) = (false, false, false, 0);
+/// Reads a compressed payload: how long it is decompressed, and its frame.
+pub(super) fn compressed<'a>(payload: &PayloadView<'a>) -> Result<(u32, &'a [u8]), Refusal> {
+    let (mut length, mut frame) = (None, None);
     let mut reader = Reader::new(payload.bytes, payload.start);
-    while let Some(field) = reader.next().map_err(at)? {
-        match field.number {
-            1 => epoch_id = field.array::<16>("epoch_id", "it must be 16 bytes").map(|_| true).map_err(at)?,
-            2 => commitment = field.array::<32>("commitment", "it must be 32 bytes").map(|_| true).map_err(at)?,
-            3 => field.varint("counter").map(drop).map_err(at)?,
-            4 => ciphertext = field.bytes("ciphertext").map(|_| true).map_err(at)?,
-            5 => {
-                let bytes = field.element("wrapped_keys").map_err(at)?;
-                if recipients == MAX_RECIPIENTS {
-                    let rule = "there may be at most 256";
-                    return Err(at(Refusal::OutOfBounds { field: "wrapped_keys", rule }));
-                }
-                wrapped_key(bytes).map_err(|refusal| refusal.at(Place::WrappedKey(recipients)))?;
-                recipients += 1;
-            }
-            _ => field.unknown().map_err(at)?,
-        }
-    }
-    for (there, field) in [(epoch_id, "epoch_id"), (commitment, "commitment"), (ciphertext, "ciphertext")] {
-        if !there {
-            return Err(at(Refusal::Missing { field }));
-        }
-    }
-    Ok(())
-}
-
-fn wrapped_key(bytes: &[u8]) -> Result<(), Refusal> {
-    let (mut recipient, mut wrapped) = (None, None);
-    let mut reader = Reader::new(bytes, 0);
     while let Some(field) = reader.next()? {
         match field.number {
-            1 => recipient = Some(field.text("recipient", 512, "it must be 1 to 512 bytes")?),
-            2 => drop(field.varint("key_version")?),
-            3 => wrapped = Some(field.bytes_up_to("wrapped", 2_048, "it must be 1 to 2,048 bytes")?),
+            1 => length = Some(field.varint_up_to("length", MAX_DECOMPRESSED_LEN, "it must be 1 to 8,388,608")?),
+            2 => frame = Some(field.bytes("frame")?),
             _ => field.unknown()?,
         }
     }
-    recipient.ok_or(Refusal::Missing { field: "recipient" })?;
-    wrapped.ok_or(Refusal::Missing { field: "wrapped" })?;
-    Ok(())
+    let missing = |field| Refusal::Missing { field };
+    Ok((length.ok_or(missing("length"))?, frame.ok_or(missing("frame"))?))
 }

@@ -15,7 +15,7 @@ pub(crate) struct Field<'a> {
     /// Whether the field before it has the same number.
     again: bool,
     value: Value<'a>,
-    /// Where a length-delimited value begins, counted from the beginning of the envelope's prefix.
+    /// Where a length-delimited value begins, counted from the beginning of what is scanned.
     pub(crate) start: usize,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `bytes`, which begin at `at` in the envelope's prefix.
+    /// Reads `bytes`, which begin at `at` in what is scanned.
     pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { rest: bytes, at, previous: 0 }
     }
@@ -127,9 +127,10 @@ impl<'a> Field<'a> {
         Ok(value)
     }
 
-    /// Checks a field as [`Field::varint`] does, and that its value is at most `max`. A decoder would cut off the higher bits.
-    pub(crate) fn varint_up_to(&self, field: &'static str, max: u32, rule: &'static str) -> Result<(), Refusal> {
-        if self.varint(field)? > u64::from(max) { Err(Refusal::OutOfBounds { field, rule }) } else { Ok(()) }
+    /// As [`Field::varint`], at most `max`. A decoder would cut off the higher bits.
+    pub(crate) fn varint_up_to(&self, field: &'static str, max: u32, rule: &'static str) -> Result<u32, Refusal> {
+        let value = self.varint(field)?;
+        u32::try_from(value).ok().filter(|value| *value <= max).ok_or(Refusal::OutOfBounds { field, rule })
     }
 
     /// Checks a floating-point number that stands once and is not 0, of either sign, which is never encoded.
@@ -161,6 +162,12 @@ impl<'a> Field<'a> {
         rule: &'static str,
     ) -> Result<&'a [u8; N], Refusal> {
         self.bytes(field)?.try_into().map_err(|_| Refusal::OutOfBounds { field, rule })
+    }
+
+    /// As [`Field::bytes`], at least `min` bytes.
+    pub(crate) fn bytes_from(&self, field: &'static str, min: usize, rule: &'static str) -> Result<&'a [u8], Refusal> {
+        let bytes = self.bytes(field)?;
+        if bytes.len() < min { Err(Refusal::OutOfBounds { field, rule }) } else { Ok(bytes) }
     }
 
     /// As [`Field::bytes`], at most `max` bytes.

@@ -9,7 +9,12 @@
 )]
 
 mod bundles;
+#[cfg(feature = "zstd")]
+mod compression;
 mod envelopes;
+mod forms;
+mod records;
 mod replay;
 mod scan;
+mod sealing;
 mod support;

@@ -1,12 +1,12 @@
 //! What the canonical scan accepts, and that it reads what a protobuf decoder reads.
 
-use bus_crypto::{MAX_MEMBERS, MAX_PREFIX_LEN, PayloadKind, Place, Refusal, Scan, ScanError, scan};
+use bus_crypto::{MAX_MEMBERS, MAX_PREFIX_LEN, PayloadKind, Place, Refusal, Scan, ScanError, SealedView, scan};
 use bus_proto::prost::Message;
 use bus_proto::v1::envelope::Payload;
 use bus_proto::v1::{self, Envelope};
 use proptest::prelude::*;
 
-use crate::support::{Component, NOW, batch};
+use crate::support::{Component, NOW, batch, field, sealed, text, varint};
 
 const ID: &str = "0199f1a2-0000-7000-8000-000000000000";
 
@@ -14,25 +14,6 @@ fn refusal(prefix: &[u8]) -> Refusal {
     let error = scan(prefix).unwrap_err();
     assert_eq!(error.place, Place::Envelope, "{error}");
     error.refusal
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value > 0x7f {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-/// One field with the given wire type.
-fn field(number: u64, wire_type: u64, value: &[u8]) -> Vec<u8> {
-    [varint(number << 3 | wire_type), value.to_vec()].concat()
-}
-
-fn text(number: u64, value: &[u8]) -> Vec<u8> {
-    field(number, 2, &[varint(value.len() as u64), value.to_vec()].concat())
 }
 
 /// An envelope's fields one by one, so that a test can replace or move them.
@@ -52,6 +33,7 @@ fn fields() -> Vec<Vec<u8>> {
         text(20, b"two"),
         text(21, &[]),
         text(22, b"a bundle"),
+        text(23, &sealed(0, vec![7; 17], 1).encode_to_vec()),
         text(1_000, b"from the future"),
         field(1_001, 0, &[0]),
         field(1_002, 1, &[0; 8]),
@@ -83,6 +65,8 @@ fn every_field_is_read() {
     assert_eq!(scan.payload().bytes(), b"");
     assert_eq!(scan.bundle(), Some(&b"a bundle"[..]));
     assert!(scan.members().is_empty());
+    assert_eq!(scan.sealed(), None);
+    assert_eq!(scan.references().map(SealedView::epoch_id), Some(&[1; 16]));
 }
 
 #[test]
@@ -131,6 +115,7 @@ fn a_field_that_stands_twice_is_refused() {
         (8, "priority"),
         (12, "trace_context"),
         (13, "bundle"),
+        (14, "references"),
     ] {
         let twice = fields()[index].repeat(2);
         assert_eq!(refusal(&with(index, twice)), Refusal::Repeated { field: name });
@@ -142,6 +127,7 @@ fn two_payloads_are_refused_whether_they_are_alike_or_not() {
     assert_eq!(refusal(&with(9, text(10, &[]).repeat(2))), Refusal::SeveralPayloads);
     assert_eq!(refusal(&with(9, [text(10, &[]), text(13, &[])].concat())), Refusal::SeveralPayloads);
     assert_eq!(refusal(&with(9, [text(10, &[]), text(18, &[])].concat())), Refusal::SeveralPayloads);
+    assert_eq!(refusal(&with(9, [text(10, &[]), text(19, &[])].concat())), Refusal::SeveralPayloads);
 }
 
 #[test]
@@ -151,7 +137,7 @@ fn padded_numbers_are_refused() {
         (0, [&[0x0a, 0xa4, 0x00][..], ID.as_bytes()].concat()),
         (7, field(8, 0, &[0x85, 0x00])),
         (7, field(8, 0, &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00])),
-        (15, field(1_001, 0, &[0x80, 0x00])),
+        (16, field(1_001, 0, &[0x80, 0x00])),
     ];
     for (index, padded) in overlong {
         assert_eq!(refusal(&with(index, padded)), Refusal::OverlongVarint);
@@ -165,21 +151,20 @@ fn padded_numbers_are_refused() {
 #[test]
 fn what_protobuf_does_not_have_or_this_protocol_does_not_want_is_refused() {
     assert_eq!(refusal(&with(0, field(0, 2, &[0]))), Refusal::FieldNumber);
-    assert_eq!(refusal(&with(17, field(536_870_912, 0, &[1]))), Refusal::FieldNumber);
-    assert_eq!(refusal(&with(17, field(536_870_911, 2, &[0]))), Refusal::SecondTrailer);
-    assert_eq!(refusal(&with(14, field(1_000, 3, &[]))), Refusal::Group);
-    assert_eq!(refusal(&with(14, field(1_000, 4, &[]))), Refusal::Group);
-    assert_eq!(refusal(&with(14, field(1_000, 6, &[]))), Refusal::WireType);
-    assert_eq!(refusal(&with(14, field(1_000, 7, &[]))), Refusal::WireType);
-    assert_eq!(refusal(&with(13, [text(22, b"a"), text(23, b"b")].concat())), Refusal::UnknownField { number: 23 });
-    assert_eq!(refusal(&with(14, text(999, b"b"))), Refusal::UnknownField { number: 999 });
-    assert_eq!(refusal(&with(9, [text(10, b""), text(19, b"b")].concat())), Refusal::UnknownField { number: 19 });
+    assert_eq!(refusal(&with(18, field(536_870_912, 0, &[1]))), Refusal::FieldNumber);
+    assert_eq!(refusal(&with(18, field(536_870_911, 2, &[0]))), Refusal::SecondTrailer);
+    assert_eq!(refusal(&with(15, field(1_000, 3, &[]))), Refusal::Group);
+    assert_eq!(refusal(&with(15, field(1_000, 4, &[]))), Refusal::Group);
+    assert_eq!(refusal(&with(15, field(1_000, 6, &[]))), Refusal::WireType);
+    assert_eq!(refusal(&with(15, field(1_000, 7, &[]))), Refusal::WireType);
+    assert_eq!(refusal(&with(14, text(24, b"b"))), Refusal::UnknownField { number: 24 });
+    assert_eq!(refusal(&with(15, text(999, b"b"))), Refusal::UnknownField { number: 999 });
 }
 
 #[test]
 fn a_known_field_has_the_wire_type_of_the_schema() {
     let varints = [(2, 3), (5, 6), (7, 8), (8, 9)];
-    let texts = [(0, 1), (1, 2), (3, 4), (4, 5), (6, 7), (9, 10), (10, 20), (12, 21), (13, 22)];
+    let texts = [(0, 1), (1, 2), (3, 4), (4, 5), (6, 7), (9, 10), (10, 20), (12, 21), (13, 22), (14, 23)];
     let in_place = |(index, number), wire_type, value: &[u8]| {
         let found = refusal(&with(index, field(number, wire_type, value)));
         assert!(matches!(found, Refusal::WrongWireType { .. }), "field {number} as {wire_type}: {found}");
@@ -310,6 +295,7 @@ fn the_members_of_a_batch_obey_the_same_rules() {
     assert_eq!(with(2, text(13, &[]).repeat(2)), Some(Refusal::SeveralPayloads));
     assert_eq!(with(2, text(17, &[])), Some(Refusal::NestedForm));
     assert_eq!(with(2, text(18, &[])), Some(Refusal::NestedForm));
+    assert_eq!(with(2, text(19, &[])), Some(Refusal::NestedForm));
     assert_eq!(with(2, text(10, &[])), Some(Refusal::MixedBatch));
     assert_eq!(with(1, field(3, 0, &[0])), Some(Refusal::ExplicitDefault { field: "timestamp_utc" }));
     assert_eq!(with(1, field(3, 0, &[0x81, 0])), Some(Refusal::OverlongVarint));
@@ -408,53 +394,6 @@ fn a_trace_context_is_in_its_one_encoding() {
 }
 
 #[test]
-fn a_sealed_payload_is_scanned_before_anything_is_allocated_for_it() {
-    let refused = |body: &[u8]| scan(&with(9, text(17, body))).map(drop).unwrap_err();
-    let at = |place, refusal| ScanError { place, refusal };
-    let change = |change: fn(&mut v1::Sealed)| {
-        let mut good = sealed(1, vec![7; 16], 2);
-        change(&mut good);
-        refused(&good.encode_to_vec())
-    };
-    let out_of_bounds = |field, rule| at(Place::Payload, Refusal::OutOfBounds { field, rule });
-    let missing = |field| at(Place::Payload, Refusal::Missing { field });
-    let most = |recipients| scan(&with(9, text(17, &sealed(0, vec![7; 16], recipients).encode_to_vec()))).map(drop);
-    assert_eq!(most(0), Ok(()));
-    assert_eq!(most(256), Ok(()));
-    assert_eq!(most(257), Err(out_of_bounds("wrapped_keys", "there may be at most 256")));
-    // Two bytes for each, of which a decoder makes a struct: two megabytes would become sixty.
-    let empty = [sealed(0, vec![7; 16], 0).encode_to_vec(), text(5, b"").repeat(1_000_000)].concat();
-    assert_eq!(refused(&empty), at(Place::WrappedKey(0), Refusal::Missing { field: "recipient" }));
-    assert_eq!(change(|it| it.epoch_id.truncate(15)), out_of_bounds("epoch_id", "it must be 16 bytes"));
-    assert_eq!(change(|it| it.commitment.truncate(31)), out_of_bounds("commitment", "it must be 32 bytes"));
-    assert_eq!(change(|it| it.epoch_id.clear()), missing("epoch_id"));
-    assert_eq!(change(|it| it.commitment.clear()), missing("commitment"));
-    assert_eq!(change(|it| it.ciphertext.clear()), missing("ciphertext"));
-    let in_key = |refusal| at(Place::WrappedKey(1), refusal);
-    let bounds = |field, rule| in_key(Refusal::OutOfBounds { field, rule });
-    assert_eq!(
-        change(|it| it.wrapped_keys[1].wrapped = vec![0; 2_049].into()),
-        bounds("wrapped", "it must be 1 to 2,048 bytes")
-    );
-    assert_eq!(
-        change(|it| it.wrapped_keys[1].recipient = "a".repeat(513)),
-        bounds("recipient", "it must be 1 to 512 bytes")
-    );
-    assert_eq!(change(|it| it.wrapped_keys[1].wrapped.clear()), in_key(Refusal::Missing { field: "wrapped" }));
-    let good = sealed(1, vec![7; 16], 1).encode_to_vec();
-    let twice = [&good[..18], &good].concat();
-    assert_eq!(refused(&twice), at(Place::Payload, Refusal::Repeated { field: "epoch_id" }));
-    let unordered = [&good[18..], &good[..18]].concat();
-    assert_eq!(refused(&unordered), at(Place::Payload, Refusal::OutOfOrder { number: 1, after: 5 }));
-    let unknown = [&good[..], &text(6, b"")].concat();
-    assert_eq!(refused(&unknown), at(Place::Payload, Refusal::UnknownField { number: 6 }));
-    let key = [text(1, b"a"), field(2, 0, &[0]), text(3, b"b")].concat();
-    let zero = [sealed(0, vec![7; 16], 0).encode_to_vec(), text(5, &key)].concat();
-    let default = Refusal::ExplicitDefault { field: "key_version" };
-    assert_eq!(refused(&zero), at(Place::WrappedKey(0), default));
-}
-
-#[test]
 fn a_batch_has_1_to_256_members_and_nothing_else() {
     let at_batch = |prefix: &[u8]| {
         let ScanError { place, refusal } = scan(prefix).unwrap_err();
@@ -469,6 +408,22 @@ fn a_batch_has_1_to_256_members_and_nothing_else() {
     assert_eq!(at_batch(&with(9, stray)), Refusal::UnknownField { number: 2 });
     let not_a_member = text(18, &field(1, 0, &[1]));
     assert_eq!(at_batch(&with(9, not_a_member)), Refusal::WrongWireType { field: "members" });
+}
+
+/// The scan read of something sealed what the decoder read.
+fn assert_same_sealed(seen: Option<&SealedView<'_>>, decoded: Option<&v1::Sealed>) {
+    assert_eq!(seen.is_some(), decoded.is_some());
+    let Some((seen, decoded)) = seen.zip(decoded) else { return };
+    assert_eq!(seen.epoch_id()[..], decoded.epoch_id);
+    assert_eq!(seen.commitment()[..], decoded.commitment);
+    assert_eq!(seen.counter(), decoded.counter);
+    assert_eq!(seen.ciphertext(), decoded.ciphertext);
+    assert_eq!(seen.wrapped_keys().len(), decoded.wrapped_keys.len());
+    for (seen, decoded) in seen.wrapped_keys().iter().zip(&decoded.wrapped_keys) {
+        assert_eq!(seen.recipient(), decoded.recipient);
+        assert_eq!(seen.key_version(), decoded.key_version);
+        assert_eq!(seen.wrapped(), decoded.wrapped);
+    }
 }
 
 /// The scan read what the decoder read. Call it with what both accepted.
@@ -488,6 +443,17 @@ fn assert_agree(scan: &Scan<'_>, envelope: &Envelope, prefix: &[u8]) {
     // The payload that the scan saw is the one that the decoder took: encoded alone, it decodes to the same.
     let alone = text(payload_number(scan.payload().kind()), scan.payload().bytes());
     assert_eq!(Envelope::decode(alone.as_slice()).unwrap().payload, envelope.payload);
+    let sealed = match &envelope.payload {
+        Some(Payload::Sealed(sealed)) => Some(sealed),
+        _ => None,
+    };
+    assert_same_sealed(scan.sealed(), sealed);
+    assert_same_sealed(scan.references(), envelope.references.as_ref());
+    let compressed = match &envelope.payload {
+        Some(Payload::Compressed(it)) => Some((it.length, &it.frame[..])),
+        _ => None,
+    };
+    assert_eq!(scan.payload().compressed(), compressed);
     let members = match &envelope.payload {
         Some(Payload::Batch(batch)) => batch.members.as_slice(),
         _ => &[],
@@ -506,24 +472,9 @@ fn assert_agree(scan: &Scan<'_>, envelope: &Envelope, prefix: &[u8]) {
 
 fn payload_number(kind: PayloadKind) -> u64 {
     use PayloadKind as K;
-    let kinds =
-        [K::Telemetry, K::Alert, K::Command, K::Heartbeat, K::CommandResult, K::Error, K::Custom, K::Sealed, K::Batch];
+    let plain = [K::Telemetry, K::Alert, K::Command, K::Heartbeat, K::CommandResult, K::Error, K::Custom];
+    let kinds = [&plain[..], &[K::Sealed, K::Batch, K::Compressed]].concat();
     10 + kinds.iter().position(|one| *one == kind).unwrap() as u64
-}
-
-fn sealed(counter: u64, ciphertext: Vec<u8>, recipients: usize) -> v1::Sealed {
-    let wrapped = |version: usize| v1::WrappedKey {
-        recipient: "spiffe://ransomeye.local/core/core-01".into(),
-        key_version: version as u64,
-        wrapped: vec![9; 80].into(),
-    };
-    v1::Sealed {
-        epoch_id: vec![1; 16].into(),
-        commitment: vec![2; 32].into(),
-        counter,
-        ciphertext: ciphertext.into(),
-        wrapped_keys: (0..recipients).map(wrapped).collect(),
-    }
 }
 
 fn payloads() -> impl Strategy<Value = Payload> {
@@ -537,10 +488,16 @@ fn payloads() -> impl Strategy<Value = Payload> {
             .prop_map(|(command_type, target_pid)| v1::CommandRequest { command_type, target_pid }.into()),
         (".{0,9}", prop::collection::vec(any::<u8>(), 0..99))
             .prop_map(|(type_name, value)| Payload::Custom(v1::Custom { type_name, value: value.into() })),
-        (any::<u64>(), prop::collection::vec(any::<u8>(), 1..99), 0..4_usize)
-            .prop_map(|(counter, ciphertext, recipients)| Payload::Sealed(sealed(counter, ciphertext, recipients))),
+        sealeds().prop_map(Payload::Sealed),
+        (1..=8_388_608_u32, prop::collection::vec(any::<u8>(), 1..99))
+            .prop_map(|(length, frame)| Payload::Compressed(v1::Compressed { length, frame: frame.into() })),
         (1..300_usize).prop_map(|members| batch(members.min(MAX_MEMBERS))),
     ]
+}
+
+fn sealeds() -> impl Strategy<Value = v1::Sealed> {
+    (any::<u32>(), prop::collection::vec(any::<u8>(), 17..99), 0..4_usize)
+        .prop_map(|(counter, ciphertext, recipients)| sealed(counter.into(), ciphertext, recipients))
 }
 
 prop_compose! {
@@ -553,9 +510,10 @@ prop_compose! {
         tags in prop::collection::vec("[a-z]{1,9}", 0..4),
         trace in any::<bool>(),
         bundle in prop::collection::vec(any::<u8>(), 0..50),
+        references in prop::option::of(sealeds()),
     ) -> Envelope {
         Envelope {
-            timestamp_utc, subject, destination, expires_at, sequence, priority, tags,
+            timestamp_utc, subject, destination, expires_at, sequence, priority, tags, references,
             correlation_id: if correlated { vec![7; 32].into() } else { bus_proto::prost::bytes::Bytes::new() },
             trace_context: trace.then(|| v1::TraceContext { traceparent: "00".into(), tracestate: String::new() }),
             bundle: bundle.into(),
@@ -602,7 +560,7 @@ proptest! {
     }
 
     #[test]
-    fn a_moved_field_is_refused(from in 0..18_usize, to in 0..18_usize) {
+    fn a_moved_field_is_refused(from in 0..19_usize, to in 0..19_usize) {
         let mut moved = fields();
         let one = moved.remove(from);
         moved.insert(to, one);

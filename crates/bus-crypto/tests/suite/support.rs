@@ -164,3 +164,40 @@ pub(crate) fn batch(members: usize) -> v1::envelope::Payload {
     };
     v1::envelope::Payload::Batch(v1::Batch { members: (0..members).map(member).collect() })
 }
+
+/// Something sealed as its encoding goes, to this many recipients.
+pub(crate) fn sealed(counter: u64, ciphertext: Vec<u8>, recipients: usize) -> v1::Sealed {
+    let wrapped = |place: usize| v1::WrappedKey {
+        recipient: format!("spiffe://ransomeye.local/core/core-{place:03}"),
+        key_version: place as u64 + 1,
+        wrapped: vec![9; 80].into(),
+    };
+    v1::Sealed {
+        epoch_id: vec![1; 16].into(),
+        commitment: vec![2; 32].into(),
+        counter,
+        ciphertext: ciphertext.into(),
+        wrapped_keys: (0..recipients).map(wrapped).collect(),
+    }
+}
+
+/// A number as protobuf encodes it.
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value > 0x7f {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// One field with the given wire type.
+pub(crate) fn field(number: u64, wire_type: u64, value: &[u8]) -> Vec<u8> {
+    [varint(number << 3 | wire_type), value.to_vec()].concat()
+}
+
+/// One length-delimited field.
+pub(crate) fn text(number: u64, value: &[u8]) -> Vec<u8> {
+    field(number, 2, &[varint(value.len() as u64), value.to_vec()].concat())
+}

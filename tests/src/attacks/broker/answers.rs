@@ -43,7 +43,9 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Result<Self> {
-        let deployment = Deployment::start(&[CORE, AGENT, OTHER]);
+        let deployment = Deployment::start_with_key_streams(&[CORE, AGENT, OTHER]).await;
+        // What the core asks is sealed to this.
+        deployment.publish_sealing_key(AGENT).await;
         let broker = Broker::before(&deployment).await?;
         let core = BusClient::connect(options(&deployment, &broker, CORE)?).await?;
         let agent = Sender::of(&deployment.authority, AGENT)?;

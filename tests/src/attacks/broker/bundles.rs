@@ -29,15 +29,16 @@ use crate::attacks::sender::{Leaf, Sender, an_hour_long_ago};
 use crate::attacks::{Evidence, Trial};
 
 /// What subjects for reading from a stream begin with.
-const LOOK_UP: &str = "$JS.API.DIRECT.GET.";
+pub(super) const LOOK_UP: &str = "$JS.API.DIRECT.GET.";
 
-fn is_look_up(message: &Message) -> bool {
+/// Whether somebody asks for the keys of a component.
+pub(super) fn is_look_up(message: &Message) -> bool {
     // A client also asks for its own latest bundle, to learn the broker's time.
     message.subject.starts_with(LOOK_UP) && message.payload.windows(12).any(|window| window == b"next_by_subj")
 }
 
 /// What the server would answer to a look-up if it had these bundles.
-fn answers(look_up: &Message, bundles: &[Vec<u8>]) -> Vec<Message> {
+pub(super) fn answers(look_up: &Message, bundles: &[Vec<u8>]) -> Vec<Message> {
     let reply = look_up.reply.clone().unwrap_or_default();
     let stream = look_up.subject.rsplit('.').next().unwrap_or_default();
     let bundle = |(number, bundle): (u64, &Vec<u8>)| {

@@ -5,10 +5,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use bus_client::{BusClient, BusOptions};
 use bus_proto::v1::TelemetryEvent;
+use bus_proto::{Endpoint, MessageType};
 use futures_util::FutureExt as _;
 use serde::Serialize;
 
 use super::Broker;
+use super::stage::{AGENT, CORE};
 use crate::attacks::raw::soon;
 use crate::deployment::Deployment;
 
@@ -46,10 +48,25 @@ impl Run {
 ///
 /// When a message cannot be sent, or none arrives for a while.
 pub async fn without_an_attack(messages: u64) -> Result<Run> {
-    let deployment = Deployment::start(&["core/core-01", "agent/agent-01"]);
+    run(messages, Deployment::start(&[CORE, AGENT]), |options| options).await
+}
+
+/// As [`without_an_attack`], sealed to the core.
+///
+/// # Errors
+///
+/// As there.
+pub async fn without_an_attack_sealed(messages: u64) -> Result<Run> {
+    let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
+    let core: Endpoint = CORE.parse()?;
+    run(messages, deployment, |options| options.seal_events(MessageType::Telemetry, [core])).await
+}
+
+async fn run(messages: u64, deployment: Deployment, form: impl FnOnce(BusOptions) -> BusOptions) -> Result<Run> {
     let broker = Broker::before(&deployment).await?;
-    let connect = |name| BusClient::connect(BusOptions::new(broker.url(), deployment.identity(name)));
-    let (core, agent) = (connect("core/core-01").await?, connect("agent/agent-01").await?);
+    let options = |name| BusOptions::new(broker.url(), deployment.identity(name));
+    let core = BusClient::connect(options(CORE)).await?;
+    let agent = BusClient::connect(form(options(AGENT))).await?;
     let mut telemetry = core.subscribe::<TelemetryEvent>().await?;
     let started = Instant::now();
     let window = tokio::sync::Semaphore::new(usize::try_from(WINDOW)?);

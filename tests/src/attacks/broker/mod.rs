@@ -3,7 +3,8 @@
 //! * [`Broker`] is a proxy between clients and a real nats-server. Without hooks it is transparent.
 //! * [`Message`] is what a hook is given, and [`Fate`] what it decides.
 //! * [`attacks`] is the table of what it tries. Some of it a component with a good certificate helps with.
-//! * [`without_an_attack`] sends many messages through a broker that lets all of them pass.
+//! * [`without_an_attack`] sends many messages through a broker that lets all of them pass, and
+//!   [`without_an_attack_sealed`] seals them.
 
 mod alteration;
 mod answers;
@@ -13,11 +14,13 @@ mod forgeries;
 mod forwarding;
 mod proxy;
 mod reasons;
+mod records;
 mod replays;
+mod sealing;
 mod stage;
 mod wire;
 
-pub use forwarding::{Run, without_an_attack};
+pub use forwarding::{Run, without_an_attack, without_an_attack_sealed};
 pub use proxy::{Broker, Fate};
 pub use wire::{Direction, Message};
 
@@ -26,7 +29,7 @@ use super::{Attack, table};
 /// Every attack of the malicious broker.
 #[must_use]
 pub fn attacks() -> &'static [Attack] {
-    static ATTACKS: [Attack; 49] = table![
+    static ATTACKS: [Attack; 62] = table![
         // It does not deliver once, in time, and where a message belongs.
         "a broker drops a message" => delivery::drops,
         "a broker delivers a message twice" => delivery::delivers_twice,
@@ -75,6 +78,20 @@ pub fn attacks() -> &'static [Attack] {
         "a broker withholds newer revocation lists" => bundles::stale_list,
         "a stranger signs with a certificate of another CA" => bundles::foreign_authority,
         "a broker signs with its own certificate" => bundles::brokers_certificate,
+        // It has what is sealed before it, and the keys that others seal to.
+        "a broker reads along" => sealing::reads_along,
+        "a broker changes what is sealed" => sealing::changes_what_is_sealed,
+        "a broker drops the wrapped keys" => sealing::drops_wrapped_keys,
+        "a broker waits for a nonce that is used again" => sealing::waits_for_a_repeated_nonce,
+        "a broker delivers what was sealed to keys that are gone" => sealing::delivers_to_former_keys,
+        "a broker makes up sealing keys" => records::made_up,
+        "a broker shows sealing keys out of their time" => records::times,
+        "a broker shows two sealing keys of one version" => records::conflict,
+        "a broker withholds a sealing key" => records::withholds,
+        "a broker does not answer who asks for a sealing key" => records::ignores_look_ups,
+        "a broker rolls back a sealing key" => records::rolls_back,
+        "a broker keeps a sealing key in use under a revoked certificate" => records::revoked,
+        "a broker acknowledges sealing keys that it drops" => records::acknowledgements,
         // It answers itself.
         "a broker says that nobody is there" => answers::no_responders,
         "a broker answers on the private reply subject" => answers::an_answer_of_its_own,

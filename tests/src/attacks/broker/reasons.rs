@@ -29,3 +29,5 @@ pub(super) const UNKNOWN_KEY: &str = "unknown_key";
 pub(super) const UNSOLICITED: &str = "unsolicited";
 /// The key may not be used now.
 pub(super) const KEY_TIME: &str = "key_time";
+/// The wrapped keys of what was sealed did not come.
+pub(super) const UNKNOWN_EPOCH: &str = "unknown_epoch";

@@ -103,7 +103,7 @@ struct Command {
 
 impl Command {
     async fn set() -> Result<Self> {
-        let deployment = Deployment::start(&[CORE, AGENT]);
+        let deployment = Deployment::start_with_key_streams(&[CORE, AGENT]).await;
         let broker = Broker::before(&deployment).await?;
         let core = BusClient::connect(options(&deployment, &broker, CORE)?).await?;
         let agent = BusClient::connect(options(&deployment, &broker, AGENT)?).await?;

@@ -41,7 +41,10 @@ impl Stage {
 
     /// As [`Stage::set`], with a keys stream.
     pub(super) async fn set_with_keys_stream() -> Result<Self> {
-        Self::set_in(Deployment::start_with_keys_stream(&[CORE, AGENT, OTHER]).await, |options| options).await
+        let deployment = Deployment::start_with_key_streams(&[CORE, AGENT, OTHER]).await;
+        // What the core asks is sealed to this.
+        deployment.publish_sealing_key(AGENT).await;
+        Self::set_in(deployment, |options| options).await
     }
 
     async fn set_in(deployment: Deployment, change: impl FnOnce(BusOptions) -> BusOptions) -> Result<Self> {
