@@ -483,7 +483,7 @@ fn who_does_not_answer_exits_with_5() {
     desk.run(&format!("pub heartbeat --as agent/agent-01 --url {dead}")).exits_with(5).says(&dead);
     let (_server, url) = desk.serve();
     let command = format!("command kill agent/agent-01 1 --as core/core-01 --url {url}");
-    desk.run(&command).exits_with(1).says("no sealing key is known for agent/agent-01");
+    desk.run(&command).exits_with(5).says("no sealing key is known for agent/agent-01");
     was_there(&desk, "agent/agent-01", &url);
     desk.run(&command).exits_with(5).says("agent/agent-01");
 }

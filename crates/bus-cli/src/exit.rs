@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use bus_acl::PolicyError;
 use bus_client::{
-    CloseReason, ConnectError, KeysError, ProvisionError, PublishError, RequestError, SealingKeysError, SubscribeError,
+    CloseReason, ConnectError, KeysError, NoSealingKey, ProvisionError, PublishError, RequestError, SealingKeysError,
+    SubscribeError,
 };
 use bus_tls::TlsError;
 use bus_tls::pki::PkiError;
@@ -141,6 +142,10 @@ fn of_publish(error: &PublishError) -> Outcome {
         PublishError::Denied(_) | PublishError::BrokerDenied { .. } => Outcome::Denied,
         PublishError::Invalid(_) => Outcome::Usage,
         PublishError::TimedOut { .. } | PublishError::Disconnected { .. } => Outcome::Unreachable,
+        // Who never came is not there, as who has gone is not.
+        PublishError::NoSealingKey(NoSealingKey::Unknown { .. } | NoSealingKey::TimedOut { .. }) => {
+            Outcome::Unreachable
+        }
         PublishError::Closed(reason) => of_close(reason),
         _ => Outcome::Failed,
     }

@@ -76,12 +76,11 @@ fn mentions(sources: &Sources, concerns: impl Fn(&str) -> bool, names: &[&str], 
     violations
 }
 
-/// Whether a line has this name, and not as the end of a longer one.
+/// Whether a line has this name. That of a module (`std::`) counts only where no longer one ends with it (`zstd::`).
 fn is_named(line: &str, name: &str) -> bool {
     let begins = |place: usize| {
         let before = line.get(..place).and_then(|before| before.chars().next_back());
-        let first = name.chars().next();
-        !first.is_some_and(is_word) || !before.is_some_and(is_word)
+        !name.ends_with("::") || !before.is_some_and(is_word)
     };
     line.match_indices(name).any(|(place, _)| begins(place))
 }
