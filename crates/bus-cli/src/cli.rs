@@ -94,7 +94,8 @@ enum Group {
         #[command(flatten)]
         trust: TrustFlags,
     },
-    /// The keys that components sign with: see those in the keys stream, fetch and verify another's, have a new one made
+    /// The keys that components sign with, and those that are sealed to: see them, fetch and verify another's, have new ones
+    /// made, keep a copy
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Command one component, and wait for its result

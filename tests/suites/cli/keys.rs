@@ -51,6 +51,7 @@ fn the_key_of_an_agent_is_shown_to_it_and_fetched_by_others() {
     let arguments = format!("keys fetch agent/agent-01 --out bundles --json --as core/core-01 --url {url}");
     let fetched = until(&desk, &arguments, |listing| key_ids(listing).contains(&signed));
     assert_eq!((&fetched["component"], &fetched["refused"]), (&json!("agent/agent-01"), &json!([])));
+    assert_eq!(fetched["sealed_to"]["version"], 1, "{fetched}");
     let issued = desk.done("pki list --json").json();
     assert_eq!(fetched["keys"][0]["certificate_serial"], issued["issued"][2]["serial"], "{issued}");
     for id in key_ids(&fetched) {

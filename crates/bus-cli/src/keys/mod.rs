@@ -7,7 +7,7 @@ mod sealing;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bus_client::{BusClient, PublishedKey, PublishedKeys};
+use bus_client::{BusClient, NoSealingKey, PublishedKey, PublishedKeys, SealingKeyInfo};
 use bus_crypto::UnverifiedBundle;
 use bus_proto::Endpoint;
 use bus_tls::CertificateInfo;
@@ -51,9 +51,9 @@ pub(crate) enum KeysCommand {
         #[command(flatten)]
         connection: Layer,
     },
-    /// Fetch the key bundles of a component from the keys stream, and verify them
+    /// Fetch the key bundles of a component from the keys stream, and verify them; and its sealing key
     ///
-    /// Exit code 0 only if at least one holds.
+    /// Exit code 0 only if at least one bundle holds.
     Fetch {
         /// Whose
         #[arg(value_name = "ROLE/COMPONENT")]
@@ -153,9 +153,11 @@ async fn fetch(
 ) -> anyhow::Result<Outcome> {
     let bus = connect(&settings).await?;
     let published = published(&bus, &component).await;
+    let sealed_to = bus.sealing_key_of(&component).await;
     leave(&bus).await?;
     let published = published?;
     let mut listing = Listing::new(&component, &published)?;
+    listing.sealed_to = Some(sealed_to);
     if let Some(dir) = &out {
         listing.write(dir, &published.keys)?;
     }
@@ -180,6 +182,8 @@ struct Listing<'a> {
     refused: Vec<(&'static str, String)>,
     /// Those to seal to, where they are our own.
     sealing: Option<SealingListing>,
+    /// The one that others seal to, as it is published.
+    sealed_to: Option<Result<SealingKeyInfo, NoSealingKey>>,
 }
 
 struct Row {
@@ -200,6 +204,7 @@ impl<'a> Listing<'a> {
             keys: published.keys.iter().map(Row::new).collect::<Result<_, _>>()?,
             refused: refused.collect(),
             sealing: None,
+            sealed_to: None,
         })
     }
 
@@ -239,6 +244,13 @@ impl<'a> Listing<'a> {
         if let Some(sealing) = &self.sealing {
             text.push_str(&sealing.to_text());
         }
+        match &self.sealed_to {
+            Some(Ok(SealingKeyInfo { version, not_after, .. })) => {
+                text.push_str(&format!("sealed to: version {version}, until {}\n", time_of_millis(*not_after)));
+            }
+            Some(Err(error)) => text.push_str(&format!("sealed to: {}\n", plain(&error.to_string()))),
+            None => {}
+        }
         text
     }
 
@@ -257,6 +269,12 @@ impl<'a> Listing<'a> {
         });
         if let Some(sealing) = &self.sealing {
             listing["sealing_keys"] = sealing.to_json();
+        }
+        if let Some(sealed_to) = &self.sealed_to {
+            listing["sealed_to"] = match sealed_to {
+                Ok(info) => json!({ "version": info.version, "until": time_of_millis(info.not_after) }),
+                Err(error) => json!({ "error": error.to_string() }),
+            };
         }
         listing
     }

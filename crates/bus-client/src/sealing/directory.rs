@@ -31,7 +31,7 @@ const MAX_REMEMBERED: usize = 4_096;
 #[non_exhaustive]
 pub enum NoSealingKey {
     /// It has published none.
-    #[error("no sealing key is known for {component}: it publishes one when it first subscribes to its inbox")]
+    #[error("no sealing key is known for {component}: it publishes one when it first subscribes")]
     Unknown {
         /// Whose.
         component: Endpoint,
