@@ -63,6 +63,7 @@
 //! * [`envelope`]: signing and verifying messages; [`Unverified`], [`VerifiedPrefix`].
 //! * [`replay`]: the sliding windows that find a repeated message.
 //! * [`sealing`]: what only its recipients can read; sealing keys and epochs.
+//! * [`storage`]: encryption at rest, for what a local store keeps.
 //!
 //! `docs/wire.md` in the repository specifies the bytes for other languages.
 //!
@@ -88,6 +89,7 @@ pub mod keys;
 pub mod replay;
 mod scan;
 pub mod sealing;
+pub mod storage;
 pub mod trailer;
 
 pub use bundle::{

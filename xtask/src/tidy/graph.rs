@@ -38,6 +38,7 @@ const HOUSE: &[Room] = &[
     room("bus-crypto", Layer::Pure, &["bus-proto"]),
     room("rustls-native-certs", Layer::Edge, &[]),
     room("bus-tls", Layer::Edge, &["bus-proto"]),
+    room("bus-store", Layer::Edge, &["bus-crypto"]),
     room("bus-client", Layer::Composition, &["bus-acl", "bus-crypto", "bus-proto", "bus-tls"]),
     room("bus-natsd", Layer::Composition, &["bus-acl", "bus-proto"]),
     room("ransomeye_bus", Layer::Program, &["bus-acl", "bus-client", "bus-crypto", "bus-proto", "bus-tls"]),
@@ -59,6 +60,7 @@ const IMPURE: &[&str] = &[
     "futures-util",
     "getrandom",
     "jiff",
+    "rusqlite",
     "rustix",
     "rustls",
     "rustls-native-certs",
@@ -74,13 +76,14 @@ const IMPURE: &[&str] = &[
 /// them, and `doors::randomness` finds whoever does.
 const PURE_ENOUGH: &[(&str, &[&str])] = &[("bus-crypto", &["aws-lc-rs"])];
 
-/// The crates that only some of ours may depend on, tests included. `bus-client` takes random bytes from the
-/// crypto provider, `bus-tls` SHA-256; signature algorithms are a door of their own, over the sources. `bus-fuzz-oracles` and the
+/// The crates that only some of ours may depend on, tests included. `bus-client` and `bus-store` take random bytes
+/// from the crypto provider, `bus-tls` SHA-256; signature algorithms are a door of their own, over the sources. `bus-fuzz-oracles` and the
 /// test vectors of `bus-tests` play insiders, who sign and seal what this product would not.
 const DOORS: &[(&str, &[&str])] = &[
     ("async-nats", &["bus-client", "bus-tests", "xtask"]),
-    ("aws-lc-rs", &["bus-client", "bus-crypto", "bus-fuzz-oracles", "bus-tests", "bus-tls"]),
+    ("aws-lc-rs", &["bus-client", "bus-crypto", "bus-fuzz-oracles", "bus-store", "bus-tests", "bus-tls"]),
     ("rcgen", &["bus-tls", "bus-tests"]),
+    ("rusqlite", &["bus-store"]),
     ("rustls-pemfile", &["bus-tls", "bus-tests"]),
     ("rustls-webpki", &["bus-tls"]),
     ("tokio-rustls", &["bus-tests"]),
