@@ -2,6 +2,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+#[path = "cli/cluster.rs"]
+mod cluster;
 #[path = "cli/desk.rs"]
 mod desk;
 #[path = "cli/keys.rs"]

@@ -117,6 +117,14 @@ pub const SUITES: &[Suite] = &[
         cargo: &["--package", "bus-tests", "--test", "sealing"],
     },
     Suite {
+        name: "cluster",
+        covers: "three nodes: who may be one, the loss of one, and a rolling restart",
+        budget: 180,
+        needs_program: false,
+        needs_python: false,
+        cargo: &["--package", "bus-tests", "--test", "cluster"],
+    },
+    Suite {
         name: "attacks",
         covers: "a compromised component, outsiders and impostors, without our library",
         budget: 180,

@@ -51,7 +51,7 @@ impl Patience {
         let deadline = Instant::now() + self.wait;
         let mut was_logged = false;
         loop {
-            let error = match connect_for(settings, Stay::Long).await {
+            let error = match connect_for(settings, Stay::Long, |options| options).await {
                 Ok(bus) => return Ok(bus),
                 Err(error) => error,
             };
@@ -82,10 +82,22 @@ enum Stay {
 
 /// Connects for a short while as the component that the settings name, and logs what happens to the connection.
 pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<BusClient> {
-    connect_for(settings, Stay::Short).await
+    connect_with(settings, |options| options).await
 }
 
-async fn connect_for(settings: &Settings, stay: Stay) -> anyhow::Result<BusClient> {
+/// As [`connect`], with further options.
+pub(crate) async fn connect_with(
+    settings: &Settings,
+    change: impl FnOnce(BusOptions) -> BusOptions,
+) -> anyhow::Result<BusClient> {
+    connect_for(settings, Stay::Short, change).await
+}
+
+async fn connect_for(
+    settings: &Settings,
+    stay: Stay,
+    change: impl FnOnce(BusOptions) -> BusOptions,
+) -> anyhow::Result<BusClient> {
     let options = settings.tls_options()?;
     let sealing_keys = settings.sealing_keys(&options);
     let identity = tokio::task::spawn_blocking(move || TlsIdentity::load(options)).await??;
@@ -97,7 +109,7 @@ async fn connect_for(settings: &Settings, stay: Stay) -> anyhow::Result<BusClien
     for server in servers {
         options = options.server(server);
     }
-    let bus = BusClient::connect(options).await?;
+    let bus = BusClient::connect(change(options)).await?;
     tokio::spawn(log_events(bus.events()));
     Ok(bus)
 }

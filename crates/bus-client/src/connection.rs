@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU8;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::dial::{address, connect_error, connect_options};
 use crate::error::{ConnectError, DrainError, PublishError};
 use crate::handler::ServerControl;
 use crate::inbound::{Gate, KeyRing, LookUps};
+use crate::lame_duck::leave_lame_ducks;
 use crate::options::BusOptions;
 use crate::outbound::{BatchBounds, Forms, Outlets, Ready, dispatch};
 use crate::probe::{AbortOnDrop, Replies};
@@ -74,10 +76,13 @@ pub(crate) struct Inner {
     pub(crate) identity: TlsIdentity,
     pub(crate) signer: Arc<Signer>,
     pub(crate) store_bundles: bool,
+    pub(crate) stream_replicas: Option<NonZeroU8>,
     pub(crate) look_ups: LookUps,
     pub(crate) directory: Directory,
     pub(crate) ready: Arc<Ready>,
     pub(crate) max_batch: usize,
+    /// Whether there are several servers, between which components move.
+    pub(crate) has_choice: bool,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) operation_timeout: Duration,
     pub(crate) bounds: Bounds,
@@ -170,10 +175,12 @@ impl BusClient {
             identity: options.identity,
             signer: Arc::clone(&signer),
             store_bundles: options.store_bundles,
+            stream_replicas: options.stream_replicas,
             look_ups: LookUps::default(),
             directory: Directory::default(),
             ready: Arc::clone(&ready),
             max_batch: options.max_batch.clamp(1, bus_crypto::MAX_MEMBERS),
+            has_choice: options.servers.len() > 1,
             runtime: tokio::runtime::Handle::current(),
             operation_timeout: options.operation_timeout,
             bounds: Bounds { messages: options.subscription_capacity, bytes: options.subscription_bytes },
@@ -184,13 +191,17 @@ impl BusClient {
             background: Mutex::default(),
         });
         let tasks = [
-            AbortOnDrop(tokio::spawn(confirm_connections(Arc::downgrade(&inner), shared))),
+            AbortOnDrop(tokio::spawn(confirm_connections(Arc::downgrade(&inner), Arc::clone(&shared)))),
             AbortOnDrop(tokio::spawn(watch_identity(Arc::downgrade(&inner), options.rotation_check))),
             AbortOnDrop(tokio::spawn(dispatch(Arc::downgrade(&inner), ready))),
             AbortOnDrop(tokio::spawn(keep_bundle_stored(Arc::downgrade(&inner), signer))),
             AbortOnDrop(tokio::spawn(keep_sealing_key_published(Arc::downgrade(&inner)))),
         ];
-        inner.background.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
+        // Who knows one server alone has nowhere else to go.
+        let leaving = inner.has_choice.then(|| {
+            AbortOnDrop(tokio::spawn(leave_lame_ducks(Arc::downgrade(&inner), shared, options.reconnect_max_delay)))
+        });
+        inner.background.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks.into_iter().chain(leaving));
         if !inner.forms.seal_directed {
             tracing::warn!(
                 target: "bus::security",

@@ -40,6 +40,7 @@ pub(crate) fn connect_options(options: &BusOptions, shared: &Arc<Shared>) -> Con
     let max_delay = options.reconnect_max_delay;
     let was_connected = Arc::new(AtomicBool::new(false));
     let dialling = Arc::clone(&was_connected);
+    let (of_pauses, servers) = (Arc::downgrade(shared), options.servers.len());
     ConnectOptions::new()
         .tls_client_config((*options.identity.client_config()).clone())
         .require_tls(true)
@@ -50,7 +51,10 @@ pub(crate) fn connect_options(options: &BusOptions, shared: &Arc<Shared>) -> Con
         .ignore_discovered_servers()
         .custom_inbox_prefix(reply_prefix(&shared.principal.endpoint))
         .reconnect_delay_callback(move |attempt| {
-            if dialling.load(Ordering::Acquire) { reconnect_delay(attempt, max_delay) } else { Duration::ZERO }
+            // Who leaves a lame duck has paused before, and tries each server once without another pause.
+            let leaves = || attempt <= servers && of_pauses.upgrade().is_some_and(|shared| shared.is_leaving());
+            let at_once = !dialling.load(Ordering::Acquire) || leaves();
+            if at_once { Duration::ZERO } else { reconnect_delay(attempt, max_delay) }
         })
         .reconnect_to_server_callback(move |servers, _| {
             let park = of_attempts.upgrade().is_none_or(|shared| {
@@ -85,8 +89,13 @@ fn report_failures(shared: &Shared, servers: &[async_nats::Server]) {
 fn reconnect_delay(attempt: usize, max: Duration) -> Duration {
     let exponent = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     let ceiling = FIRST_PAUSE.saturating_mul(1 << exponent).min(max);
+    spread(ceiling)
+}
+
+/// Evenly spread between nothing and `max`.
+pub(crate) fn spread(max: Duration) -> Duration {
     let share = random::<4>().map_or(1.0, |bytes| f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX));
-    ceiling.mul_f64(share)
+    max.mul_f64(share)
 }
 
 pub(crate) fn connect_error(

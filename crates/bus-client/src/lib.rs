@@ -44,6 +44,7 @@ mod error;
 mod handler;
 mod inbound;
 mod key_stream;
+mod lame_duck;
 mod options;
 mod outbound;
 mod probe;

@@ -1,6 +1,7 @@
 //! How a client connects, and the bounds it keeps.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub struct BusOptions {
     pub(crate) sealing_keys: Option<SealingKeys>,
     pub(crate) sealing_keys_file: Option<KeysFile>,
     pub(crate) sealing_key_age: Duration,
+    pub(crate) stream_replicas: Option<NonZeroU8>,
 }
 
 impl BusOptions {
@@ -82,10 +84,12 @@ impl BusOptions {
             sealing_keys: None,
             sealing_keys_file: None,
             sealing_key_age: Duration::from_secs(7 * 86_400),
+            stream_replicas: None,
         }
     }
 
-    /// Adds another server of the same bus, tried when the others do not answer.
+    /// Adds another server of the same bus, such as another node of its cluster. It is tried when the others do not answer,
+    /// and when the one that the client is connected to says that it is about to shut down.
     pub fn server(mut self, url: impl Into<String>) -> Self {
         self.servers.push(url.into());
         self
@@ -149,7 +153,8 @@ impl BusOptions {
     }
 
     /// The longest pause between two attempts to reconnect; 30 s unless set. Pauses are spread at random under a
-    /// ceiling that grows from 200 ms, so that a fleet does not return all at once.
+    /// ceiling that grows from 200 ms, so that a fleet does not return all at once. It also bounds the pause, of at most 5 s,
+    /// before the client leaves a server that is about to shut down.
     pub fn reconnect_max_delay(mut self, delay: Duration) -> Self {
         self.reconnect_max_delay = delay;
         self
@@ -194,6 +199,13 @@ impl BusOptions {
     /// those that go on.
     pub fn store_bundles(mut self, store: bool) -> Self {
         self.store_bundles = store;
+        self
+    }
+
+    /// On how many nodes of a cluster the streams are kept that this client provisions; an odd number, at most 5, and usually
+    /// 3. Unless set, a new stream is kept on one node, and one that is there stays where it is.
+    pub fn stream_replicas(mut self, nodes: NonZeroU8) -> Self {
+        self.stream_replicas = Some(nodes);
         self
     }
 

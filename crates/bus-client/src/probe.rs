@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::connection::{hex, random};
@@ -44,6 +44,8 @@ pub(crate) struct Replies {
     prefix: String,
     next: AtomicU64,
     waiting: Arc<Waiting>,
+    /// Woken whenever somebody waits no longer.
+    ended: Arc<Notify>,
     _reader: AbortOnDrop,
 }
 
@@ -77,7 +79,7 @@ impl Replies {
                 }
             }
         });
-        Self { prefix, next: AtomicU64::new(0), waiting, _reader: AbortOnDrop(reader) }
+        Self { prefix, next: AtomicU64::new(0), waiting, ended: Arc::default(), _reader: AbortOnDrop(reader) }
     }
 
     /// Prepares to learn that nobody responds; `None` when the system gives no randomness.
@@ -98,7 +100,21 @@ impl Replies {
         let secret = hex(&random::<8>()?);
         let token = format!("{}-{secret}", self.next.fetch_add(1, Ordering::Relaxed));
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), waiter);
-        Some(Question { reply: format!("{}.{token}", self.prefix), token, waiting: Arc::clone(&self.waiting) })
+        let (waiting, ended) = (Arc::clone(&self.waiting), Arc::clone(&self.ended));
+        Some(Question { reply: format!("{}.{token}", self.prefix), token, waiting, ended })
+    }
+
+    /// Waits until nobody waits for anything: no request, no round trip and no look-up is under way.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // From here on no end is missed.
+            ended.as_mut().enable();
+            if self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                return;
+            }
+            ended.await;
+        }
     }
 }
 
@@ -127,11 +143,13 @@ struct Question {
     reply: String,
     token: String,
     waiting: Arc<Waiting>,
+    ended: Arc<Notify>,
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.token);
+        self.ended.notify_waiters();
     }
 }
 

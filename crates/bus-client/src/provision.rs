@@ -61,8 +61,10 @@ impl BusClient {
     ///
     /// Every component leaves its own there, and any component reads them. A stream keeps the latest eight messages of each
     /// component, of at most 16 KiB each, on disk: bundles for eight days, records of sealing keys for 31. Nobody can delete
-    /// from it, purge it or roll it up. It is made with one replica; the number of replicas and the placement of a stream
-    /// that is there stay as they are.
+    /// from it, purge it or roll it up. It is kept on as many nodes as [`BusOptions::stream_replicas`] says; unless that
+    /// is set, it is made with one replica, and a stream that is there keeps the number that it has. Its placement stays as it is.
+    ///
+    /// [`BusOptions::stream_replicas`]: crate::BusOptions::stream_replicas
     ///
     /// Only the server's provisioner may do this. Doing it again changes nothing.
     ///
@@ -97,12 +99,17 @@ impl Inner {
         mut wanted: Map<String, Value>,
     ) -> Result<Provisioned, ProvisionError> {
         let stream = stream.name();
+        if let Some(nodes) = self.stream_replicas {
+            wanted.insert("num_replicas".to_owned(), nodes.get().into());
+        }
         let Some(found) = self.stream(&stream, "INFO", None).await? else {
             let made = self.stream(&stream, "CREATE", Some(&wanted)).await?;
             return made.map(|_| Provisioned::Created).ok_or_else(|| no_answer(&stream, "CREATE"));
         };
         for operators in ["num_replicas", "placement"] {
-            if let Some(value) = found.get(operators) {
+            if let Some(value) = found.get(operators)
+                && (operators == "placement" || self.stream_replicas.is_none())
+            {
                 wanted.insert(operators.to_owned(), value.clone());
             }
         }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bus_proto::prost::bytes::Bytes;
 use bus_proto::{AnyPayload, Destination, Endpoint, IntoOutgoing, MessageType, Payload, Principal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::backlog::{Arrival, Backlog, Feed};
@@ -13,9 +14,19 @@ use crate::connection::{BusClient, Inner};
 use crate::error::{PublishError, RequestError, SubscribeError};
 use crate::inbound::{AskFor, Intake, Refused, Rejected, Verified};
 use crate::outbound::FilledIn;
-use crate::probe::AbortOnDrop;
+use crate::probe::{AbortOnDrop, Awaited};
 use crate::status::{CloseReason, Status};
 use crate::time::{millis, unix_ms};
+
+/// How long a component may be without a server while it changes from one to another.
+const MOVING: Duration = Duration::from_secs(1);
+
+/// How long it takes until a component is asked again that was not there.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long it takes until a component is asked again that does not answer; then twice as long, and so on. What was on its way
+/// to a component as that changed servers is lost.
+const SILENCE: Duration = Duration::from_secs(1);
 
 type Answer = Verified<AnyPayload>;
 
@@ -73,7 +84,9 @@ impl BusClient {
     ///
     /// # Errors
     ///
-    /// [`RequestError::NoResponders`] at once when nobody listens there, [`RequestError::Peer`] when the other side
+    /// [`RequestError::NoResponders`] when nobody listens there: at once where this client knows one server, and else when
+    /// nobody has for a second, as who listens may be changing servers. The request is sent again until then, and when no
+    /// answer comes, which never has it carried out twice. [`RequestError::Peer`] when the other side
     /// answers with an error, [`RequestError::TimedOut`] when no answer comes, and what publishing can fail with.
     pub async fn request<R: Payload>(
         &self,
@@ -119,24 +132,56 @@ impl Inner {
         let (sender, answer) = oneshot::channel();
         let waiter = Waiter { asked: to.clone(), answer: sender };
         let mut forget = Forget(&self.requests, None);
+        let mut signed = Bytes::new();
         // The waiter is in place before the message leaves: an answer cannot overtake it.
-        let register = |digest: &[u8; 32]| {
+        let register = |digest: &[u8; 32], bytes: &Bytes| {
             forget.1 = Some(*digest);
+            signed = bytes.clone();
             self.requests.wait(digest, waiter);
         };
         self.hand_over(prepared, Some(nobody.reply()), register).await?;
         let mut status = self.shared.status.subscribe();
-        tokio::select! {
-            biased;
-            // The waiter is forgotten only when this ends, so its sender is not dropped before.
-            Ok(answer) = answer => Ok(answer),
-            () = self.shared.verdicts.publish_denial(&subject, moment) => {
-                Err(PublishError::BrokerDenied { subject }.into())
+        let mut answer = std::pin::pin!(answer);
+        let begun = Instant::now();
+        let mut patience = if self.has_choice { SILENCE } else { Duration::MAX };
+        loop {
+            let nobody_there = tokio::select! {
+                biased;
+                // The waiter is forgotten only when this ends, so its sender is not dropped before.
+                Ok(answer) = &mut answer => return Ok(answer),
+                () = self.shared.verdicts.publish_denial(&subject, moment) => {
+                    return Err(PublishError::BrokerDenied { subject }.into());
+                }
+                () = nobody.arrived() => true,
+                () = closed(&mut status) => return Err(self.not_taken().into()),
+                () = tokio::time::sleep(patience) => false,
+            };
+            match nobody_there {
+                true if !self.has_choice || begun.elapsed() >= MOVING => {
+                    return Err(RequestError::NoResponders { destination: to.to_string() });
+                }
+                true => tokio::time::sleep(PAUSE).await,
+                false => patience = patience.saturating_mul(2),
             }
-            () = nobody.arrived() => Err(RequestError::NoResponders { destination: to.to_string() }),
-            _ = status.wait_for(|status| matches!(status, Status::Closed(_))) => Err(self.not_taken().into()),
+            nobody = self.send_again(&subject, &signed).await?;
         }
     }
+
+    /// Sends a request once more that reached nobody, or may not have. It is the same message, which a receiver accepts once:
+    /// should it have got there after all, or the broker have lied, the request is not carried out twice.
+    async fn send_again(&self, subject: &str, signed: &Bytes) -> Result<Awaited, RequestError> {
+        self.wait_until_up().await?;
+        let nobody = self.replies.expect().ok_or(PublishError::Randomness)?;
+        let sent = self.nats.publish_with_reply(subject.to_owned(), nobody.reply().to_owned(), signed.clone()).await;
+        sent.map_err(|_| self.not_taken())?;
+        Ok(nobody)
+    }
+}
+
+/// Completes when the client has closed.
+async fn closed(status: &mut watch::Receiver<Status>) {
+    // The status is this client's own and cannot end before it.
+    let _ = status.wait_for(|status| matches!(status, Status::Closed(_))).await;
 }
 
 /// Takes the answer out, or the error that the other side answered with.

@@ -37,6 +37,10 @@ pub(crate) struct Shared {
     parked: AtomicBool,
     /// Woken after every connect.
     pub(crate) connected: Notify,
+    /// The epoch of the latest connection whose server said that it is about to end; 0 for none.
+    pub(crate) lame_duck: watch::Sender<u64>,
+    /// Whether this connection is being left for one to another server.
+    leaving: AtomicBool,
     slow_reported_at: AtomicI64,
     refusal_log: Limiter,
     gap_events: Limiter,
@@ -84,6 +88,8 @@ impl Shared {
             refusals: AtomicU32::new(0),
             parked: AtomicBool::new(false),
             connected: Notify::new(),
+            lame_duck: watch::Sender::new(0),
+            leaving: AtomicBool::new(false),
             slow_reported_at: AtomicI64::new(0),
             refusal_log: Limiter::default(),
             gap_events: Limiter::default(),
@@ -145,6 +151,25 @@ impl Shared {
         if confirmed {
             self.emit(BusEvent::Connected);
         }
+    }
+
+    /// Has calls wait from now on, as the connection is about to be left for one to another server, if it is still this one.
+    /// Says whether it is.
+    pub(crate) fn leave(&self, epoch: u64) -> bool {
+        self.status.send_if_modified(|status| {
+            let change = *status == Status::Connected && self.epoch() == epoch;
+            if change {
+                *status = Status::Disconnected;
+                self.up.store(false, Ordering::Release);
+                self.leaving.store(true, Ordering::Release);
+            }
+            change
+        })
+    }
+
+    /// Whether the connection was left for one to another server, and that is not there yet.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     fn disconnected(&self) {
@@ -261,11 +286,15 @@ impl Shared {
         match event {
             Event::Connected => {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
+                self.leaving.store(false, Ordering::Release);
                 self.connected.notify_one();
             }
             Event::Disconnected => self.disconnected(),
             Event::Closed => self.close(CloseReason::Drained),
-            Event::LameDuckMode => self.emit(BusEvent::LameDuck),
+            Event::LameDuckMode => {
+                self.lame_duck.send_replace(self.epoch());
+                self.emit(BusEvent::LameDuck);
+            }
             Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => self.slow_consumer(),
             Event::ServerError(ServerError::Other(text)) => match Denial::parse(&text) {
                 Some(denial) => self.denied(&denial),
@@ -301,6 +330,23 @@ mod tests {
         assert_eq!(*shared.status.borrow(), Status::Disconnected);
         shared.confirm(shared.epoch());
         assert_eq!(*shared.status.borrow(), Status::Connected);
+    }
+
+    #[test]
+    fn only_the_connection_to_a_lame_duck_is_left() {
+        let shared = shared(0);
+        shared.on_event(Event::Connected);
+        shared.confirm(shared.epoch());
+        shared.on_event(Event::LameDuckMode);
+        let lame = *shared.lame_duck.borrow();
+        shared.on_event(Event::Disconnected);
+        shared.on_event(Event::Connected);
+        shared.confirm(shared.epoch());
+        assert!(!shared.leave(lame) && shared.is_connected() && !shared.is_leaving());
+        assert!(shared.leave(shared.epoch()) && !shared.is_connected() && shared.is_leaving());
+        shared.on_event(Event::Disconnected);
+        shared.on_event(Event::Connected);
+        assert!(!shared.is_leaving());
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub enum BusEvent {
         /// What is wrong with them.
         reason: String,
     },
-    /// The server is about to shut down.
+    /// The server is about to shut down. A client that was given other servers goes to one of them within five seconds.
     LameDuck,
     /// The server reported another error.
     ServerError {

@@ -1,4 +1,5 @@
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +47,38 @@ pub enum ConfigError {
         /// Which setting.
         what: &'static str,
     },
+    /// The times of the lame duck mode are none that nats-server takes.
+    #[error(
+        "a lame duck mode of {duration:?} with a grace period of {grace:?} cannot be: it takes at least 30 s, and longer than \
+         its grace period"
+    )]
+    LameDuck {
+        /// Within how long clients are closed.
+        duration: Duration,
+        /// How long they are left to go by themselves.
+        grace: Duration,
+    },
+    /// A cluster without pins, whose routes anybody with a certificate could use.
+    #[error("the cluster has no pins, so that any certificate would make a node: pin the keys of its nodes")]
+    UnpinnedCluster,
+    /// A cluster of one.
+    #[error("the cluster has no other node: give the routes to the others, or no cluster")]
+    LoneNode,
+    /// A route that is not `host:port`.
+    #[error("the route {route:?} is none: give it as host:port")]
+    Route {
+        /// What was given.
+        route: String,
+    },
+    /// A pin that is not a digest.
+    #[error("the pin {text:?} is none: give the SHA-256 digest of a public key, 64 hexadecimal digits")]
+    Pin {
+        /// What was given.
+        text: String,
+    },
+    /// A cluster on this machine without streams.
+    #[error("a cluster on this machine keeps streams: give a JetStream directory")]
+    NoStreams,
 }
 
 /// Why a nats-server was not found, did not start or did not do what it was told.
@@ -97,8 +130,22 @@ pub enum ServerError {
     /// The server is not running.
     #[error("nats-server is not running: restart it first")]
     NotRunning,
+    /// The cluster has no node of this number.
+    #[error("the cluster has no node {index}: they are numbered from 0 to {last}")]
+    NoSuchNode {
+        /// The number.
+        index: usize,
+        /// The number of the last node.
+        last: usize,
+    },
+    /// No port could be had.
+    #[error("no free port was found on {host}")]
+    NoPort {
+        /// The address to listen on.
+        host: IpAddr,
+    },
     /// This platform has no signals to tell a server with.
-    #[error("a running nats-server cannot be told to reload on this platform: restart it")]
+    #[error("a running nats-server cannot be told anything on this platform: restart it")]
     Unsupported,
 }
 

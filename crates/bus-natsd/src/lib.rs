@@ -4,6 +4,8 @@
 //!   every connection, one user per component, named by the SPIFFE identity in its certificate, with the publish and
 //!   subscribe permissions that `bus-acl` derives from the policy. Nobody else gets in.
 //! * [`NatsServer`] runs a nats-server with such a configuration: readiness, log, reload, restart, clean stop.
+//! * [`ClusterConfig`] makes a configuration that of one node of a cluster, whose routes only pinned keys can use, and
+//!   [`LocalCluster`] runs a whole one on this machine, and does to its nodes what befalls nodes.
 //! * [`find_server`] finds the nats-server of this machine.
 //!
 //! It decides nothing about who may do what (that is `bus-acl`), makes no certificates (that is `bus-tls`), never
@@ -32,20 +34,29 @@
 //! # Platforms
 //!
 //! Linux and macOS. Elsewhere the crate compiles and a server runs, but [`NatsServer::stop`] kills it, and
-//! [`NatsServer::reload`] is refused, as there are no signals.
+//! [`NatsServer::reload`], [`lame_duck`](NatsServer::lame_duck), [`pause`](NatsServer::pause) and
+//! [`resume`](NatsServer::resume) are refused, as there are no signals.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod config;
 mod error;
 mod find;
+mod launch;
+mod local_cluster;
 mod log;
+mod port;
 mod server;
+mod signal;
 mod syntax;
 
+pub use cluster::{ClusterConfig, KeyPin};
 pub use config::{ServerConfig, TlsFiles};
 pub use error::{ConfigError, ServerError};
 pub use find::{MINIMUM_VERSION, SERVER_VARIABLE, find_server};
-pub use server::{Launch, NatsServer, check_config};
+pub use launch::Launch;
+pub use local_cluster::{ClusterLaunch, LocalCluster, Node};
+pub use server::{NatsServer, check_config};
 
 /// The example of the README compiles.
 #[cfg(doctest)]

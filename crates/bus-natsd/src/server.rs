@@ -4,14 +4,15 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::config::ServerConfig;
 use crate::error::ServerError;
-use crate::log::{Log, Sink};
+use crate::launch::Launch;
+use crate::log::Log;
+use crate::signal::{Signal, send};
 
 /// How long a server may take to be ready, to reload, and to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,79 +22,12 @@ const READY: &str = "Server is ready";
 const LISTENING: &str = "Listening for client connections on ";
 const RELOADED: &str = "Reloaded server configuration";
 const RELOAD_FAILED: &str = "Failed to reload server configuration";
-
-/// How a server is started: which program, and where its configuration and log lines go.
-///
-/// ```no_run
-/// use bus_natsd::{Launch, ServerConfig};
-///
-/// # fn example(config: ServerConfig) -> Result<(), bus_natsd::ServerError> {
-/// let server = Launch::new(bus_natsd::find_server()?)
-///     .directory("/run/bus")
-///     .on_log(|line| eprintln!("{line}"))
-///     .start(config)?;
-/// # Ok(()) }
-/// ```
-#[must_use = "nothing runs before `start`"]
-pub struct Launch {
-    program: PathBuf,
-    directory: Option<PathBuf>,
-    sink: Option<Sink>,
-}
-
-impl Launch {
-    /// A launch of this nats-server, with its configuration in a private temporary directory.
-    pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), directory: None, sink: None }
-    }
-
-    /// Writes the configuration to `nats-server.conf` in this directory, which must exist, and leaves it there.
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = Some(directory.into());
-        self
-    }
-
-    /// Gives every line of the server's log to `sink`, from another thread, as it arrives.
-    pub fn on_log(mut self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.sink = Some(Arc::new(sink));
-        self
-    }
-
-    /// Starts the server and waits until it is ready for clients, at most ten seconds.
-    ///
-    /// # Errors
-    ///
-    /// When the configuration cannot be rendered or written, or the server does not start: with its own reason.
-    pub fn start(self, config: ServerConfig) -> Result<NatsServer, ServerError> {
-        let home = match self.directory {
-            Some(directory) => Home::Given(directory),
-            None => Home::Temporary(private_directory()?),
-        };
-        let mut server = NatsServer {
-            program: self.program,
-            home,
-            address: SocketAddr::new(config.host, config.port),
-            config,
-            log: Log::new(self.sink),
-            child: None,
-        };
-        server.launch()?;
-        Ok(server)
-    }
-}
-
-impl fmt::Debug for Launch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Launch")
-            .field("program", &self.program)
-            .field("directory", &self.directory)
-            .finish_non_exhaustive()
-    }
-}
+const LAME_DUCK: &str = "Entering lame duck mode";
 
 /// A running nats-server. It is killed when this value is dropped; [`stop`](Self::stop) ends it cleanly.
 ///
-/// The server is a child in the caller's process group, so an interrupt from the terminal reaches both.
+/// The server is a child in the caller's process group, so an interrupt from the terminal reaches both, unless it was started
+/// [`apart`](Launch::apart).
 pub struct NatsServer {
     program: PathBuf,
     home: Home,
@@ -101,11 +35,13 @@ pub struct NatsServer {
     /// Where it listens; the port is known once it has started.
     address: SocketAddr,
     log: Log,
+    is_apart: bool,
     /// `None` when it is not running.
     child: Option<Child>,
 }
 
-enum Home {
+/// Where a server's configuration is.
+pub(crate) enum Home {
     Given(PathBuf),
     /// Removed when the server's value goes.
     Temporary(TempDir),
@@ -128,6 +64,20 @@ impl NatsServer {
     /// As for [`Launch::start`].
     pub fn start(program: impl Into<PathBuf>, config: ServerConfig) -> Result<Self, ServerError> {
         Launch::new(program).start(config)
+    }
+
+    /// Starts a server, and waits until it is ready.
+    pub(crate) fn launched(
+        program: PathBuf,
+        home: Home,
+        config: ServerConfig,
+        log: Log,
+        is_apart: bool,
+    ) -> Result<Self, ServerError> {
+        let address = SocketAddr::new(config.host, config.port);
+        let mut server = Self { program, home, address, config, log, is_apart, child: None };
+        server.launch()?;
+        Ok(server)
     }
 
     /// The address that clients on this machine dial, such as `tls://127.0.0.1:4222`.
@@ -212,6 +162,16 @@ impl NatsServer {
         outcome
     }
 
+    /// As [`reload`](Self::reload) if it runs; else the next start uses the configuration.
+    pub(crate) fn reconfigure(&mut self, config: ServerConfig) -> Result<(), ServerError> {
+        if self.is_running() {
+            return self.reload(config);
+        }
+        config.render()?;
+        self.config = config;
+        Ok(())
+    }
+
     fn apply(&self) -> Result<(), ServerError> {
         let position = self.log.position();
         self.signal(Signal::Reload)?;
@@ -219,7 +179,7 @@ impl NatsServer {
         match self.log.wait(position, answered, PATIENCE) {
             Some(line) if line.contains(RELOADED) => Ok(()),
             Some(line) => Err(ServerError::Refused { reason: line }),
-            None => Err(self.timeout("reloaded")),
+            None => Err(self.late("reloaded")),
         }
     }
 
@@ -267,6 +227,67 @@ impl NatsServer {
         Ok(())
     }
 
+    /// Puts it into lame duck mode, and returns once it is: it takes no more clients, hands its streams' leadership over, tells
+    /// its clients, and ends by itself when they have gone or its times are over. [`wait_for_end`](Self::wait_for_end) waits
+    /// for that.
+    ///
+    /// # Errors
+    ///
+    /// When it is not running, cannot be told, or does not say within ten seconds that it was.
+    pub fn lame_duck(&mut self) -> Result<(), ServerError> {
+        if !self.is_running() {
+            return Err(ServerError::NotRunning);
+        }
+        let position = self.log.position();
+        self.begin_lame_duck()?;
+        match self.log.wait(position, |line| line.contains(LAME_DUCK), PATIENCE) {
+            Some(_) => Ok(()),
+            None => Err(self.late("in lame duck mode")),
+        }
+    }
+
+    /// Tells it to be a lame duck, and does not wait.
+    pub(crate) fn begin_lame_duck(&self) -> Result<(), ServerError> {
+        self.signal(Signal::LameDuck)
+    }
+
+    /// Waits until it has ended by itself, at most for `timeout`. Says whether it has.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be waited for.
+    pub fn wait_for_end(&mut self, timeout: Duration) -> Result<bool, ServerError> {
+        self.log.wait_for_end(timeout);
+        if !self.log.has_ended() {
+            return Ok(false);
+        }
+        // It has closed its output, which is among the last things that a process does.
+        if let Some(mut child) = self.child.take() {
+            child.wait().map_err(ServerError::io("wait for nats-server"))?;
+        }
+        Ok(true)
+    }
+
+    /// Has it stand still (SIGSTOP): its connections stay, and nothing is answered, until [`resume`](Self::resume).
+    ///
+    /// A server that stands still cannot be stopped cleanly. It can be killed.
+    ///
+    /// # Errors
+    ///
+    /// When it is not running or cannot be told.
+    pub fn pause(&self) -> Result<(), ServerError> {
+        self.signal(Signal::Pause)
+    }
+
+    /// Has it go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// When it is not running or cannot be told.
+    pub fn resume(&self) -> Result<(), ServerError> {
+        self.signal(Signal::Resume)
+    }
+
     /// Starts it again with the same configuration on the same port, after a clean stop if it still runs.
     ///
     /// # Errors
@@ -280,14 +301,19 @@ impl NatsServer {
     fn launch(&mut self) -> Result<(), ServerError> {
         self.write_config()?;
         let position = self.log.position();
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .arg("-c")
             .arg(self.home.path().join(CONFIG_FILE))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(ServerError::io(format!("run {}", self.program.display())))?;
+            .stderr(Stdio::piped());
+        #[cfg(unix)]
+        if self.is_apart {
+            use std::os::unix::process::CommandExt;
+            command.process_group(0);
+        }
+        let mut child = command.spawn().map_err(ServerError::io(format!("run {}", self.program.display())))?;
         if let Some(stdout) = child.stdout.take() {
             self.log.follow(stdout);
         }
@@ -306,12 +332,12 @@ impl NatsServer {
         if self.log.wait(position, |line| line.contains(READY), PATIENCE).is_none() {
             return Err(match self.log.has_ended() {
                 true => ServerError::Ended { log: self.log.tail() },
-                false => self.timeout("ready"),
+                false => self.late("ready"),
             });
         }
         let listening = self.log.wait(position, |line| line.contains(LISTENING), Duration::ZERO);
         let port = listening.as_deref().and_then(|line| line.rsplit_once(':')).and_then(|(_, port)| port.parse().ok());
-        self.address.set_port(port.ok_or_else(|| self.timeout("listening"))?);
+        self.address.set_port(port.ok_or_else(|| self.late("listening"))?);
         Ok(())
     }
 
@@ -336,8 +362,12 @@ impl NatsServer {
         }
     }
 
-    fn timeout(&self, what: &'static str) -> ServerError {
-        ServerError::Timeout { what, waited: PATIENCE, log: self.log.tail() }
+    fn late(&self, what: &'static str) -> ServerError {
+        self.timeout(what, PATIENCE)
+    }
+
+    pub(crate) fn timeout(&self, what: &'static str, waited: Duration) -> ServerError {
+        ServerError::Timeout { what, waited, log: self.log.tail() }
     }
 }
 
@@ -353,6 +383,7 @@ impl fmt::Debug for NatsServer {
         f.debug_struct("NatsServer")
             .field("program", &self.program)
             .field("address", &self.address)
+            .field("is_apart", &self.is_apart)
             .field("pid", &self.pid())
             .finish_non_exhaustive()
     }
@@ -382,29 +413,6 @@ pub fn check_config(program: &Path, config: &ServerConfig) -> Result<(), ServerE
 }
 
 /// A directory that only this user can read.
-fn private_directory() -> Result<TempDir, ServerError> {
+pub(crate) fn private_directory() -> Result<TempDir, ServerError> {
     tempfile::Builder::new().prefix("bus-natsd-").tempdir().map_err(ServerError::io("create a temporary directory"))
-}
-
-#[derive(Clone, Copy)]
-enum Signal {
-    Reload,
-    Terminate,
-}
-
-#[cfg(unix)]
-fn send(child: &Child, signal: Signal) -> Result<(), ServerError> {
-    use rustix::process::{Pid, Signal as Native, kill_process};
-    let native = match signal {
-        Signal::Reload => Native::HUP,
-        Signal::Terminate => Native::TERM,
-    };
-    kill_process(Pid::from_child(child), native).map_err(|error| ServerError::io("signal nats-server")(error.into()))
-}
-
-#[cfg(not(unix))]
-fn send(_: &Child, signal: Signal) -> Result<(), ServerError> {
-    match signal {
-        Signal::Reload | Signal::Terminate => Err(ServerError::Unsupported),
-    }
 }

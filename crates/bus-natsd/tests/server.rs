@@ -1,6 +1,7 @@
 //! Rendered configurations and the life of a server, with a real nats-server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 
+mod cluster;
 mod common;
 
 use std::time::Duration;

@@ -38,6 +38,9 @@ pub struct CertificateInfo {
     pub is_ca: bool,
     /// The SHA-256 digest of the certificate, in lower-case hexadecimal.
     pub fingerprint: String,
+    /// The SHA-256 digest of its public key (the `SubjectPublicKeyInfo` of RFC 5280), in lower-case hexadecimal. This is what
+    /// pins a key: nats-server's `pinned_certs`, for one.
+    pub key_fingerprint: String,
 }
 
 impl CertificateInfo {
@@ -85,6 +88,7 @@ impl CertificateInfo {
             usages: usages(origin, &certificate)?,
             is_ca: certificate.is_ca(),
             fingerprint: sha256(der),
+            key_fingerprint: sha256(certificate.public_key().raw),
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::settings::DEFAULT_PKI;
 use crate::values::time_of_seconds;
 
-pub(crate) use record::{broker_files, component_files, components};
+pub(crate) use record::{broker_files, component_files, components, local_node_files};
 
 const EXAMPLES: &str = "\
 Examples:

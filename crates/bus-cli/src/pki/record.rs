@@ -1,8 +1,11 @@
 //! What the authority's record says about who may be on the bus.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bus_proto::{Endpoint, Principal};
+use bus_tls::CertificateInfo;
 use bus_tls::pki::{Authority, Entry, Profile};
 use jiff::Timestamp;
 
@@ -61,6 +64,26 @@ pub(crate) fn component_files(pki: &Path, component: &Endpoint) -> anyhow::Resul
     if !holds_one || !files.iter().all(|path| path.exists()) {
         let profile = Profile::component(component.role.clone(), component.component.clone())?;
         let (issued, _) = authority.issue_to(pki.join(component.role.as_str()), &profile, true)?;
+        tracing::info!("issued {}, as it had no valid certificate", issued.principal());
+    }
+    Ok(files)
+}
+
+/// The certificate and key of a node of a cluster on this machine, in the directory `cluster`, where nobody takes them for those
+/// of a server elsewhere. If there is no valid certificate for this address, both are issued now.
+pub(crate) fn local_node_files(pki: &Path, node: &str, host: IpAddr) -> anyhow::Result<[PathBuf; 2]> {
+    let authority = Authority::open(pki)?;
+    let folder = pki.join("cluster");
+    let files = ["crt", "key"].map(|kind| folder.join(format!("{node}.{kind}")));
+    let entries = authority.issued()?;
+    let is_good = |info: &CertificateInfo| {
+        info.names.contains(&format!("IP:{host}")) && valid(&entries).any(|entry| entry.serial == info.serial)
+    };
+    let is_there = CertificateInfo::read(&files[0]).is_ok_and(|read| read.first().is_some_and(is_good));
+    if !is_there || !files[1].exists() {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), host.to_string()];
+        let names: BTreeSet<_> = names.into_iter().collect();
+        let (issued, _) = authority.issue_to(&folder, &Profile::broker(node.parse()?, names)?, true)?;
         tracing::info!("issued {}, as it had no valid certificate", issued.principal());
     }
     Ok(files)

@@ -78,6 +78,7 @@ fn describe(info: &CertificateInfo) -> Table {
         ("valid until", format!("{} ({validity})", time_of_seconds(info.not_after))),
         ("serial", info.serial.clone()),
         ("SHA-256", info.fingerprint.clone()),
+        ("key SHA-256", info.key_fingerprint.clone()),
     ] {
         table.add_row([name.to_owned(), value]);
     }
@@ -91,6 +92,6 @@ fn info_json(file: &Path, info: &CertificateInfo) -> Value {
         "subject": info.subject, "issuer": info.issuer, "names": info.names, "usages": info.usages,
         "key": info.key.to_string(), "is_ca": info.is_ca, "serial": info.serial,
         "not_before": time_of_seconds(info.not_before), "not_after": time_of_seconds(info.not_after),
-        "sha256": info.fingerprint,
+        "sha256": info.fingerprint, "key_sha256": info.key_fingerprint,
     })
 }

@@ -1,6 +1,7 @@
 //! The key streams of a server that runs here, or elsewhere.
 
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct Provisioner {
     pub(super) credentials: TlsOptions,
     pub(super) root: SubjectRoot,
     pub(super) policy: Policy,
+    /// On how many nodes streams are kept; `None`: as they are, a new one on one.
+    pub(super) replicas: Option<NonZeroU8>,
 }
 
 impl Provisioner {
@@ -49,12 +52,15 @@ impl Provisioner {
     async fn try_provision(self) -> anyhow::Result<ProvisionedStreams> {
         let credentials = self.credentials;
         let identity = tokio::task::spawn_blocking(move || TlsIdentity::load(credentials)).await??;
-        let options = BusOptions::new(self.url, identity)
+        let mut options = BusOptions::new(self.url, identity)
             .root(self.root)
             .policy(self.policy)
             .connect_timeout(PATIENCE)
             .operation_timeout(PATIENCE)
             .drain_timeout(PATIENCE);
+        if let Some(nodes) = self.replicas {
+            options = options.stream_replicas(nodes);
+        }
         let bus = BusClient::connect(options).await?;
         let done = bus.provision_key_streams().await;
         // All that was asked for is answered: leaving late, or not at all, loses nothing.
@@ -64,8 +70,16 @@ impl Provisioner {
 }
 
 /// `bus server provision`.
-pub(super) async fn provision(settings: Settings, output: Output) -> anyhow::Result<Outcome> {
-    let bus = connect::connect(&settings).await?;
+pub(super) async fn provision(
+    settings: Settings,
+    replicas: Option<NonZeroU8>,
+    output: Output,
+) -> anyhow::Result<Outcome> {
+    let bus = connect::connect_with(&settings, |options| match replicas {
+        Some(nodes) => options.stream_replicas(nodes),
+        None => options,
+    })
+    .await?;
     let done = bus.provision_key_streams().await?;
     connect::leave(&bus).await?;
     for (stream, done) in each(bus.root(), done) {

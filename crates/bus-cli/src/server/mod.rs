@@ -1,9 +1,12 @@
 //! `bus server`: the broker's configuration, and a running broker.
 
+mod cluster;
 mod keys;
+mod node;
 mod plan;
 mod run;
 
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -24,6 +27,8 @@ Examples:
   bus server run --from-pki pki
   bus server run --from-pki pki --port 0 --json             any free port; the URL is on stdout
   bus server config --from-pki pki --out nats-server.conf
+  bus server config --from-pki pki --node n1 --peer n2 --peer n3 --out n1.conf
+  bus server cluster --from-pki pki                         three nodes on this machine, to try what a cluster does
   bus server config --cert n1.crt --key n1.key --ca ca.crt --components fleet.txt
   bus server provision --as control/provisioner             for a nats-server that was started otherwise";
 
@@ -55,12 +60,29 @@ pub(crate) enum ServerCommand {
         #[command(flatten)]
         rules: RulesFlags,
     },
+    /// Run a cluster on this machine until a signal ends it; SIGHUP reads components and policy again
+    ///
+    /// The nodes get certificates of their own and any free ports, and keep their streams and each other's below
+    /// `cluster` in the directory of --from-pki. Their logs go to stderr, each line behind its node's name. When they have a
+    /// leader, their addresses are printed on stdout. A node that ends stays ended until SIGHUP, and the others go on.
+    Cluster {
+        #[command(flatten)]
+        flags: ServerFlags,
+        #[command(flatten)]
+        rules: RulesFlags,
+        /// How many nodes
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=9))]
+        nodes: u8,
+    },
     /// Make the key streams of a running server, or bring them up to date
     ///
     /// `bus server run` does this by itself. Only the provisioner may, whom the server's configuration names.
     Provision {
         #[command(flatten)]
         connection: Layer,
+        /// On how many nodes of a cluster to keep it [default: as it is; a new one on one]
+        #[arg(long, value_name = "NODES", value_parser = replicas)]
+        replicas: Option<NonZeroU8>,
     },
 }
 
@@ -79,9 +101,16 @@ impl ServerCommand {
                 let plan = Plan::new(flags, load(rules.into())?)?;
                 block_on(run::run(plan, output))
             }
-            Self::Provision { connection } => block_on(keys::provision(load(connection)?, output)),
+            Self::Cluster { flags, rules, nodes } => block_on(cluster::run(flags, load(rules.into())?, nodes, output)),
+            Self::Provision { connection, replicas } => block_on(keys::provision(load(connection)?, replicas, output)),
         }
     }
+}
+
+/// What JetStream takes.
+fn replicas(text: &str) -> Result<NonZeroU8, String> {
+    let nodes = text.parse().ok().filter(|nodes: &NonZeroU8| nodes.get() <= 5);
+    nodes.ok_or_else(|| "it must be 1 to 5".to_owned())
 }
 
 fn print_config(plan: &Plan, out: Option<PathBuf>, force: bool, output: Output) -> anyhow::Result<Outcome> {

@@ -1,24 +1,28 @@
 //! What a server is to be, put together from flags, settings and the authority's record.
 
 use std::fs::{File, TryLockError};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use bus_natsd::{ServerConfig, TlsFiles};
+use bus_natsd::{ClusterConfig, ServerConfig, TlsFiles};
 use bus_proto::{Endpoint, Principal, TrustDomain};
 use bus_tls::{CertificateInfo, TlsIdentity, TlsOptions};
 use clap::Args;
 use serde::Deserialize;
 
+use super::node;
 use crate::exit::Failure;
 use crate::pki;
-use crate::settings::Settings;
+use crate::settings::{Settings, files_of};
 
 /// What nats-server accepts at most as its largest message, in bytes.
 const MAX_PAYLOAD: u32 = 64 * 1024 * 1024;
 
 /// Who provisions the key streams unless told otherwise.
 const DEFAULT_PROVISIONER: &str = "control/provisioner";
+
+/// The port for routes unless told otherwise.
+const DEFAULT_CLUSTER_PORT: u16 = 6222;
 
 /// What a server is told: flags, or the table `server` in `bus.toml` with `_` for `-`.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -52,7 +56,7 @@ pub(crate) struct ServerFlags {
     #[arg(long, value_name = "IP")]
     host: Option<IpAddr>,
 
-    /// The port to listen on, 0 for any free one [default: 4222]
+    /// The port to listen on, 0 for any free one [default: 4222; for `cluster`, any]
     #[arg(long)]
     port: Option<u16>,
 
@@ -65,7 +69,7 @@ pub(crate) struct ServerFlags {
     max_payload: Option<u32>,
 
     /// Where to keep streams, the key streams among them [default: jetstream in the directory of --from-pki, else
-    /// none: without key streams]
+    /// none: without key streams; for `cluster`, cluster/jetstream there]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
@@ -81,12 +85,51 @@ pub(crate) struct ServerFlags {
     #[arg(long, value_name = "FILE", requires = "provisioner_cert")]
     provisioner_key: Option<PathBuf>,
 
+    /// Have the disk hold what a stream keeps before that is acknowledged: a loss of power then takes nothing of it
+    #[arg(long)]
+    sync_always: bool,
+
+    /// Be the node of this name in a cluster, with the certificate of broker/NAME
+    #[arg(long, value_name = "NAME", requires = "peer")]
+    node: Option<String>,
+
+    /// Another node of the cluster, all of which have to be named; its key and its address are those in the certificate of
+    /// broker/NAME in the directory of --from-pki
+    #[arg(long = "peer", value_name = "NAME", requires = "node")]
+    peer: Vec<String>,
+
+    /// The port for routes, on every node of the cluster [default: 6222]
+    #[arg(long, value_name = "PORT", requires = "node", value_parser = clap::value_parser!(u16).range(1..))]
+    cluster_port: Option<u16>,
+
     /// The port of nats-server's monitoring page, plain HTTP on 127.0.0.1 [default: none]
     #[arg(long, value_name = "PORT")]
     monitoring_port: Option<u16>,
 }
 
 impl ServerFlags {
+    /// The directory of `bus pki`.
+    pub(super) fn pki(&self) -> Option<&Path> {
+        self.from_pki.as_deref()
+    }
+
+    /// What the nodes of a cluster on this machine have in common: these flags, with the certificate of one of them, any free
+    /// ports, and a directory of their own for streams.
+    pub(super) fn of_local_cluster(mut self, pki: &Path, node: &TlsFiles) -> anyhow::Result<Self> {
+        if self.cert.is_some() || self.name.is_some() || self.node.is_some() {
+            return Err(Failure::usage("cluster: its nodes have names and certificates of their own: name none"));
+        }
+        (self.cert, self.key) = (Some(node.cert.clone()), Some(node.key.clone()));
+        self.port = self.port.or(Some(0));
+        self.store = self.store.or_else(|| Some(pki.join("cluster").join("jetstream")));
+        Ok(self)
+    }
+
+    /// The address to listen on.
+    pub(super) fn host(&self) -> IpAddr {
+        self.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
     /// The paths in it.
     pub(crate) fn paths(&mut self) -> [&mut Option<PathBuf>; 8] {
         let Self { from_pki, cert, key, ca, components, store, provisioner_cert, provisioner_key, .. } = self;
@@ -110,6 +153,10 @@ impl ServerFlags {
             provisioner: self.provisioner.or(lower.provisioner),
             provisioner_cert: self.provisioner_cert.or(lower.provisioner_cert),
             provisioner_key: self.provisioner_key.or(lower.provisioner_key),
+            sync_always: self.sync_always || lower.sync_always,
+            node: self.node.or(lower.node),
+            peer: if self.peer.is_empty() { lower.peer } else { self.peer },
+            cluster_port: self.cluster_port.or(lower.cluster_port),
             monitoring_port: self.monitoring_port.or(lower.monitoring_port),
         }
     }
@@ -135,7 +182,10 @@ impl Plan {
         let ca = flags.ca.clone().or_else(|| Some(flags.from_pki.as_ref()?.join("ca.crt"))).or_else(|| settings.ca());
         let (cert, key) = match (&flags.cert, &flags.key, &flags.from_pki) {
             (Some(cert), Some(key), _) => (cert.clone(), key.clone()),
-            (None, None, Some(pki)) => pki::broker_files(pki)?.into(),
+            (None, None, Some(pki)) => match &flags.node {
+                Some(node) => files_of(pki, &node::broker(node)?).into(),
+                None => pki::broker_files(pki)?.into(),
+            },
             _ => return Err(Failure::usage("say what the server is: --from-pki DIR, or --cert, --key and --ca")),
         };
         let trust_root = ca.ok_or_else(|| Failure::usage("no CA certificate: give --ca FILE or --from-pki DIR"))?;
@@ -205,6 +255,7 @@ impl Plan {
         let components = self.components(&domain)?;
         let mut config = ServerConfig::new(self.tls.clone(), components);
         config.jetstream_dir.clone_from(&self.store);
+        config.jetstream_sync_always = self.flags.sync_always;
         config.provisioner = self.store.as_ref().map(|_| self.provisioner_in(&domain));
         config.policy = self.settings.policy()?.for_domain(domain);
         config.root = self.settings.root();
@@ -218,6 +269,10 @@ impl Plan {
         if let Some(name) = &self.flags.name {
             config.server_name.clone_from(name);
         }
+        if let Some(node) = &self.flags.node {
+            config.server_name.clone_from(node);
+            config.cluster = Some(self.cluster(node, config.host)?);
+        }
         if let Some(bytes) = self.flags.max_payload {
             if !(1..=MAX_PAYLOAD).contains(&bytes) {
                 return Err(Failure::usage(format!("max-payload: it must be 1 to {MAX_PAYLOAD} bytes")));
@@ -225,6 +280,24 @@ impl Plan {
             config.max_payload = bytes;
         }
         Ok(config)
+    }
+
+    /// The node's place in its cluster, as the certificates of all nodes have it.
+    fn cluster(&self, node: &str, host: IpAddr) -> anyhow::Result<ClusterConfig> {
+        let Some(pki) = &self.flags.from_pki else {
+            return Err(Failure::usage("node: the keys of all nodes are taken from --from-pki DIR"));
+        };
+        let port = self.flags.cluster_port.unwrap_or(DEFAULT_CLUSTER_PORT);
+        let mut pins = vec![node::certificate(pki, node)?.1];
+        let mut routes = Vec::new();
+        for peer in self.flags.peer.iter().filter(|peer| peer.as_str() != node) {
+            let (address, pin) = node::certificate(pki, peer)?;
+            routes.push(format!("{address}:{port}"));
+            pins.push(pin);
+        }
+        let mut cluster = ClusterConfig::new(self.tls.clone(), pins, routes);
+        (cluster.host, cluster.port) = (host, port);
+        Ok(cluster)
     }
 
     /// The trust domain that is named, else the one in the broker's certificate.

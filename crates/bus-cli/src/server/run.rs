@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bus_natsd::{Launch, NatsServer, ServerConfig, ServerError, find_server};
+use bus_tls::TlsOptions;
 use serde_json::json;
 
 use super::keys::{self, Provisioner};
@@ -14,7 +15,7 @@ use crate::output::Output;
 use crate::signals::{Hangup, Kind, Stop};
 
 /// How often it is looked whether nats-server still runs.
-const HEALTH_CHECK: Duration = Duration::from_millis(500);
+pub(super) const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
 /// Starts nats-server, reloads it on SIGHUP, and stops it when the program is asked to stop or its terminal goes.
 ///
@@ -76,7 +77,16 @@ fn start_as_planned(mut plan: Plan) -> anyhow::Result<(NatsServer, Plan, Option<
     plan.claim_store()?;
     let config = plan.config()?;
     let (root, policy) = (config.root.clone(), config.policy.clone());
-    let credentials = config.provisioner.as_ref().and_then(|who| match plan.provisioner_credentials() {
+    let credentials = provisioner_of(&plan, &config);
+    let server = start(config)?;
+    let url = keys::address(&server, plan.certificate())?;
+    let provisioner = credentials.map(|credentials| Provisioner { url, credentials, root, policy, replicas: None });
+    Ok((server, plan, provisioner))
+}
+
+/// The provisioner's credentials, if there are any. What is wrong with them is logged: a server does without.
+pub(super) fn provisioner_of(plan: &Plan, config: &ServerConfig) -> Option<TlsOptions> {
+    config.provisioner.as_ref().and_then(|who| match plan.provisioner_credentials() {
         Ok(None) => {
             tracing::warn!(
                 "nobody provisions the key streams: give --provisioner-cert and --provisioner-key of {}, or run `bus \
@@ -90,14 +100,10 @@ fn start_as_planned(mut plan: Plan) -> anyhow::Result<(NatsServer, Plan, Option<
             tracing::warn!("nobody provisions the key streams, as {} gets no certificate: {error:#}", who.endpoint);
             None
         }
-    });
-    let server = start(config)?;
-    let url = keys::address(&server, plan.certificate())?;
-    let provisioner = credentials.map(|credentials| Provisioner { url, credentials, root, policy });
-    Ok((server, plan, provisioner))
+    })
 }
 
-async fn provision(provisioner: Option<Provisioner>) -> bool {
+pub(super) async fn provision(provisioner: Option<Provisioner>) -> bool {
     match provisioner {
         Some(provisioner) => provisioner.provision().await,
         None => false,
@@ -142,13 +148,25 @@ fn reload(mut server: NatsServer, plan: Plan) -> (NatsServer, Plan, anyhow::Resu
     (server, plan, reloaded)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await?
 }
 
 /// Puts a line of nats-server's log, `[pid] date time [INF] text`, among ours.
 fn forward(line: &str) {
     let (level, text) = split(line);
+    log(level, text);
+}
+
+/// As [`forward`], behind the name of the node that said it.
+pub(super) fn forward_from(node: &str, line: &str) {
+    let (level, text) = split(line);
+    log(level, &format!("{node}: {text}"));
+}
+
+fn log(level: &str, text: &str) {
     match level {
         "ERR" | "FTL" => tracing::error!(target: "nats_server", "{text}"),
         "WRN" => tracing::warn!(target: "nats_server", "{text}"),
@@ -166,7 +184,7 @@ fn split(line: &str) -> (&str, &str) {
 }
 
 #[cfg(unix)]
-fn kill(pid: u32) {
+pub(super) fn kill(pid: u32) {
     use rustix::process::{Pid, Signal, kill_process};
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
@@ -176,7 +194,7 @@ fn kill(pid: u32) {
 }
 
 #[cfg(not(unix))]
-fn kill(_: u32) {}
+pub(super) fn kill(_: u32) {}
 
 #[cfg(test)]
 mod tests {

@@ -147,11 +147,11 @@ impl Inner {
             return if prepared.gathers {
                 self.enqueue(prepared).await
             } else {
-                self.hand_over(prepared, None, |_| {}).await
+                self.hand_over(prepared, None, |_, _| {}).await
             };
         }
         let moment = self.shared.verdicts.now();
-        self.hand_over(prepared, None, |_| {}).await?;
+        self.hand_over(prepared, None, |_, _| {}).await?;
         let answered = self.round_trip().await;
         if self.shared.verdicts.publish_denied(&outlet.subject, moment).await {
             return Err(PublishError::BrokerDenied { subject: outlet.subject.to_string() });
@@ -318,12 +318,13 @@ impl Inner {
     }
 
     /// Signs a message by itself, after what waits for the same subject, and hands it to the connection. A request comes
-    /// with its `reply` subject; `leaving` is then told the digest by which an answer will name it, before it leaves.
+    /// with its `reply` subject; `leaving` is then told the digest by which an answer will name it, and its bytes, before it
+    /// leaves.
     pub(crate) async fn hand_over(
         &self,
         prepared: Prepared,
         reply: Option<&str>,
-        leaving: impl FnOnce(&[u8; 32]),
+        leaving: impl FnOnce(&[u8; 32], &Bytes),
     ) -> Result<(), PublishError> {
         let Prepared { outlet, payload, common, message, .. } = prepared;
         let mut alone = Run::new(common);
@@ -346,7 +347,7 @@ impl Inner {
         }
         let left = run.messages().len();
         if left > 0 {
-            let sent = self.send_run(outlet, lane, &run, None, |_| {});
+            let sent = self.send_run(outlet, lane, &run, None, |_, _| {});
             let sent = timeout(self.operation_timeout, sent).await.unwrap_or_else(|_| Err(self.not_taken()));
             if let Err(error) = sent {
                 self.shared.unsent(&outlet.subject, left, &error.to_string());
@@ -375,7 +376,7 @@ impl Inner {
         lane: &mut Lane,
         run: &Run,
         reply: Option<&str>,
-        leaving: impl FnOnce(&[u8; 32]),
+        leaving: impl FnOnce(&[u8; 32], &Bytes),
     ) -> Result<(), PublishError> {
         let now = unix_ms();
         let connection = self.shared.epoch();
@@ -405,8 +406,8 @@ impl Inner {
         if size > max {
             return Err(PublishError::TooLarge { size, max });
         }
-        leaving(&signed.digest);
         let (subject, bytes) = (outlet.subject.clone(), Bytes::from(signed.bytes));
+        leaving(&signed.digest, &bytes);
         let sent = match reply {
             Some(reply) => self.nats.publish_with_reply(subject, reply.to_owned(), bytes).await,
             None => self.nats.publish(subject, bytes).await,

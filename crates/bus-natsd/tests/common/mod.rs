@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus_natsd::{NatsServer, ServerConfig, TlsFiles};
+use bus_natsd::{ClusterLaunch, LocalCluster, NatsServer, Node, ServerConfig, TlsFiles};
 use bus_proto::{Principal, TrustDomain};
 use bus_tls::pki::{Authority, CaOptions, Profile};
 use bus_tls::rustls::pki_types::ServerName;
 use bus_tls::rustls::{ClientConnection, StreamOwned};
-use bus_tls::{TlsIdentity, TlsOptions};
+use bus_tls::{CertificateInfo, TlsIdentity, TlsOptions};
 use tempfile::TempDir;
 
 /// Longer than anything here takes on a busy machine.
@@ -69,6 +69,30 @@ impl Deployment {
         NatsServer::start(server_program(), self.config(components)).unwrap()
     }
 
+    /// A node of this name, with a fresh certificate.
+    pub fn node(&self, name: &str) -> Node {
+        let profile = Profile::broker(name.parse().unwrap(), ["localhost", "127.0.0.1"]).unwrap();
+        let files = self.authority.issue(&profile).unwrap().write(self.path(), false).unwrap();
+        let pin = CertificateInfo::read(&files.certificate).unwrap()[0].key_fingerprint.parse().unwrap();
+        let tls = TlsFiles { cert: files.certificate, key: files.key, trust_root: self.authority.ca_path() };
+        Node { name: name.to_owned(), tls, pin }
+    }
+
+    /// A configuration for the nodes of a cluster with streams. They are lame ducks for a second at least.
+    pub fn template(&self, components: &[&Principal]) -> ServerConfig {
+        let mut config = self.config(components);
+        config.jetstream_dir = Some(self.path().join("jetstream"));
+        config.lame_duck_duration = Duration::from_secs(30);
+        config.lame_duck_grace_period = Duration::from_secs(1);
+        config
+    }
+
+    /// Starts a cluster of three nodes.
+    pub fn start_cluster(&self, components: &[&Principal]) -> LocalCluster {
+        let nodes = ["n1", "n2", "n3"].map(|name| self.node(name));
+        ClusterLaunch::new(server_program()).start(&self.template(components), &nodes).unwrap()
+    }
+
     /// Connects with a fresh certificate of this principal, and returns once the server has answered a ping.
     pub fn connect(&self, server: &NatsServer, who: &Principal) -> Result<Client, String> {
         let profile = Profile::component(who.role().clone(), who.component().clone()).unwrap();
@@ -89,7 +113,7 @@ impl Client {
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(identity.client_config(), name).unwrap();
         let mut client = Self(BufReader::new(StreamOwned::new(session, socket)));
-        client.send("CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"test\",\"version\":\"0\"}\r\nPING\r\n");
+        client.send("CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1,\"lang\":\"test\",\"version\":\"0\"}\r\nPING\r\n");
         client.expect("PONG")?;
         Ok(client)
     }
@@ -102,13 +126,30 @@ impl Client {
 
     /// Reads until this line; an error of the server or the end of the connection is the `Err`.
     pub fn expect(&mut self, wanted: &str) -> Result<(), String> {
+        self.read_until(|line| line == wanted)
+    }
+
+    /// As [`Client::expect`], for a line that holds this.
+    pub fn expect_part(&mut self, wanted: &str) -> Result<(), String> {
+        self.read_until(|line| line.contains(wanted))
+    }
+
+    /// Whether a line that holds this arrives within this time.
+    pub fn hears(&mut self, wanted: &str, within: Duration) -> bool {
+        self.0.get_ref().sock.set_read_timeout(Some(within)).unwrap();
+        let heard = self.expect_part(wanted).is_ok();
+        self.0.get_ref().sock.set_read_timeout(Some(SOON)).unwrap();
+        heard
+    }
+
+    fn read_until(&mut self, fits: impl Fn(&str) -> bool) -> Result<(), String> {
         loop {
             let mut line = String::new();
             match self.0.read_line(&mut line) {
                 Ok(0) => return Err("closed".to_owned()),
                 Err(error) => return Err(error.to_string()),
                 Ok(_) if line.starts_with("-ERR") => return Err(line.trim_end().to_owned()),
-                Ok(_) if line.trim_end() == wanted => return Ok(()),
+                Ok(_) if fits(line.trim_end()) => return Ok(()),
                 Ok(_) => {}
             }
         }

@@ -210,6 +210,7 @@ fn a_certificate_made_by_openssl_is_read_as_openssl_reads_it() {
     assert_eq!(info.names, ["URI:spiffe://ransomeye.test/agent/agent-01", "DNS:example.test"]);
     assert_eq!(info.usages, ["clientAuth", "1.2.3.4"]);
     assert_eq!(info.fingerprint, "5f0d305a5a9d792b15f7346888527fe4d24d8c70fb077cdef8a67f2d93901067");
+    assert_eq!(info.key_fingerprint, "d3faef8431d093be977e680d0ee1c8849d6afdb25ed849e58c5c07e7d53259b0");
     assert_eq!(CertificateInfo::from_der(&pem_to_der(&path)).unwrap(), info);
 }
 
