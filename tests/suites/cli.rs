@@ -16,6 +16,8 @@ mod sealing_keys;
 #[cfg(target_os = "linux")]
 #[path = "cli/rotation.rs"]
 mod rotation;
+#[path = "cli/streams.rs"]
+mod streams;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -101,6 +101,14 @@ pub const SUITES: &[Suite] = &[
         cargo: &["--package", "bus-tests", "--test", "keys"],
     },
     Suite {
+        name: "streams",
+        covers: "the streams of durable messages: provisioned as the policy says, used by their consumers' owners alone",
+        budget: 60,
+        needs_program: false,
+        needs_python: false,
+        cargo: &["--package", "bus-tests", "--test", "streams"],
+    },
+    Suite {
         name: "signing",
         covers: "keys that rotate, are looked up and are revoked, under load; batches, expiry and gaps",
         budget: 180,

@@ -4,7 +4,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use bus_acl::{Action, Destinations, FormRule, Policy, Right, Rule, Sealing, Types, Who, can_publish};
+use bus_acl::{
+    Action, Delivery, DeliveryRule, Destinations, FormRule, Policy, Right, Rule, Sealing, Types, Who, can_publish,
+};
 use bus_proto::{ComponentId, Destination, MessageType, Principal, Role};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -64,5 +66,19 @@ fn forms(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions, forms);
+fn deliveries(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("delivery");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
+    for rules in [0, 10, 1_000] {
+        let types = |place: usize| Types::only([format!("x-{place}").parse().unwrap()]);
+        let rule = |place| DeliveryRule::durable(types(place), Destinations::Events, 90_000);
+        let policy = Policy::default().with_deliveries((0..rules).map(rule)).unwrap();
+        let delivery = || black_box(&policy).delivery(black_box(&MessageType::Alert), &Destination::Events);
+        assert_eq!(delivery(), Delivery::LIVE);
+        group.bench_function(format!("{rules} rules, an event"), |bencher| bencher.iter(delivery));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decisions, forms, deliveries);
 criterion_main!(benches);

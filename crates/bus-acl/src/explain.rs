@@ -6,11 +6,12 @@ use core::fmt;
 use bus_proto::{Destination, Endpoint, MessageType, Principal};
 
 use crate::decision::{Action, Request, Why};
+use crate::delivery::{Delivery, DeliveryRule};
 use crate::form::Form;
 use crate::policy::Policy;
 use crate::rule::Rule;
 
-/// Which rules match a request, what comes of it, and how what is allowed travels.
+/// Which rules match a request, what comes of it, and how what is allowed travels and is delivered.
 ///
 /// Printed, it is a few lines of text:
 ///
@@ -25,7 +26,8 @@ use crate::rule::Rule;
 ///     explanation.to_string(),
 ///     "ALLOWED: spiffe://ransomeye.local/agent/a1 to publish Alert to events\n\
 ///      rule 1 decides: allow role agent to publish Telemetry, Alert, Heartbeat to events\n\
-///      form: not sealed; not compressed",
+///      form: not sealed; not compressed\n\
+///      delivery: live",
 /// );
 /// # Ok::<(), bus_proto::IdentityError>(())
 /// ```
@@ -35,10 +37,12 @@ pub struct Explanation<'a> {
     decision: Result<(), Why>,
     matched: Vec<MatchedRule<'a>>,
     form: Option<Form<'a>>,
+    delivery: Option<Delivery>,
+    deliveries: Vec<(usize, &'a DeliveryRule)>,
     warnings: Vec<Warning<'a>>,
 }
 
-/// What is allowed and yet is of no use, as nobody or not everybody can open what is sealed.
+/// What is allowed and yet is of no use, as nobody or not everybody can open what is sealed, or gets what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning<'a> {
@@ -48,6 +52,9 @@ pub enum Warning<'a> {
     /// A form names this recipient, and no rule lets it receive these events.
     #[error("{0} is a recipient, and the policy does not let it receive these events")]
     NotReceived(&'a Endpoint),
+    /// They are durable, and nobody gets them from the stream that keeps them.
+    #[error("a stream keeps these messages until they expire, and no durable of the policy gets them")]
+    NotConsumed,
 }
 
 /// A rule that matches a request.
@@ -92,6 +99,18 @@ impl<'a> Explanation<'a> {
         self.form
     }
 
+    /// How these messages are delivered, if they may be sent or received.
+    #[must_use]
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.delivery
+    }
+
+    /// The rules that say so, each with its place among the policy's rules about delivery, counted from 1.
+    #[must_use]
+    pub fn deliveries(&self) -> &[(usize, &'a DeliveryRule)] {
+        &self.deliveries
+    }
+
     /// What an operator will want to change although it is allowed.
     #[must_use]
     pub fn warnings(&self) -> &[Warning<'a>] {
@@ -113,12 +132,16 @@ impl fmt::Display for Explanation<'_> {
             write!(f, "\nform: {form}")?;
             form.matching().try_for_each(|(number, rule)| write!(f, "\nform {number} matches: {rule}"))?;
         }
+        if let Some(delivery) = self.delivery {
+            write!(f, "\ndelivery: {delivery}")?;
+            self.deliveries.iter().try_for_each(|(number, rule)| write!(f, "\ndelivery {number} matches: {rule}"))?;
+        }
         self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 
 impl Policy {
-    /// Decides as [`Policy::authorize`] does and says which rules led there, and how the messages travel.
+    /// Decides as [`Policy::authorize`] does and says which rules led there, and how the messages travel and are delivered.
     #[must_use]
     pub fn explain<'a>(
         &'a self,
@@ -143,8 +166,13 @@ impl Policy {
         }
         matched.sort_by_key(|rule| rule.number);
         let form = decision.is_ok().then(|| self.form(message_type, destination));
-        let warnings = form.map(|form| self.warnings(request, form)).unwrap_or_default();
-        Explanation { request, decision: decision.map(|_| ()), matched, form, warnings }
+        let delivery = decision.is_ok().then(|| self.delivery(message_type, destination));
+        let deliveries = delivery.map(|_| self.deliveries_of(message_type, destination)).unwrap_or_default();
+        let mut warnings = form.map(|form| self.warnings(request, form)).unwrap_or_default();
+        if delivery.is_some_and(|delivery| delivery.is_durable()) && !self.is_consumed(message_type, destination) {
+            warnings.push(Warning::NotConsumed);
+        }
+        Explanation { request, decision: decision.map(|_| ()), matched, form, delivery, deliveries, warnings }
     }
 
     /// What of these events reaches whom it does not serve. An inbox is read by its owner alone, who is a recipient.

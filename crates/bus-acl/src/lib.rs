@@ -29,6 +29,8 @@
 //! * [`Rule`] and its parts [`Who`], [`Right`], [`Types`] and [`Inboxes`]: what a policy is made of.
 //! * [`Policy`]: the rules together; [`Permit`] and [`Denied`]: what it decides about a [`Request`].
 //! * [`FormRule`]: how messages travel, which is a policy's other part; [`Form`]: what the rules say together.
+//! * [`DeliveryRule`] and [`Durable`]: which messages are kept until they were handled, and by whom; [`Delivery`]: what the
+//!   rules say together; [`Kept`]: what streams keep.
 //! * [`Explanation`]: which rules matched a request and which one decided, for people.
 //! * [`Permissions`]: the policy as NATS subjects, for one component.
 //! * [`can_publish`]: requirement A10 as a function of two texts, a view of the default policy.
@@ -46,8 +48,11 @@ extern crate alloc;
 
 mod decision;
 mod default_policy;
+mod delivery;
+mod durable;
 mod explain;
 mod form;
+mod kept;
 mod permissions;
 mod policy;
 mod rule;
@@ -56,13 +61,16 @@ mod toml;
 
 pub use decision::{Action, Denied, Permit, Request, Why};
 pub use default_policy::can_publish;
+pub use delivery::{Class, Delivery, DeliveryError, DeliveryRule, MAX_LIFETIME_MS, MIN_LIFETIME_MS};
+pub use durable::{Durable, Source};
 pub use explain::{Explanation, MatchedRule, Warning};
 pub use form::{Destinations, Form, FormRule, MAX_RECIPIENTS, Sealing};
+pub use kept::Kept;
 pub use permissions::Permissions;
 pub use policy::Policy;
 pub use rule::{Effect, Inboxes, Right, Rule, Types, Who};
 #[cfg(feature = "toml")]
-pub use toml::{MAX_FORMS, MAX_POLICY_LEN, MAX_RULES, PolicyError, Position};
+pub use toml::{MAX_DELIVERIES, MAX_DURABLES, MAX_FORMS, MAX_POLICY_LEN, MAX_RULES, PolicyError, Position};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

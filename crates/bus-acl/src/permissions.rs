@@ -45,9 +45,12 @@ impl Policy {
     /// Apart from what the rules say, a component may always publish to its probe subject ([`SubjectRoot::probe`]) and
     /// receive what the broker itself answers it, under [`reply_prefix`]. Unless its role is reserved
     /// ([`Role::is_reserved`](bus_proto::Role::is_reserved)), it may also leave its own key bundles and sealing keys in
-    /// their streams ([`SubjectRoot::bundles`], [`SubjectRoot::sealing_keys`]), and ask the broker for anyone's. A principal
-    /// of a foreign trust domain gets nothing at all, and so does everyone while the policy names trust domains and is not
-    /// bound to its own.
+    /// their streams ([`SubjectRoot::bundles`], [`SubjectRoot::sealing_keys`]), and ask the broker for anyone's. It may use
+    /// its own consumers ([`Policy::may_consume`]): ask for their next messages and for how far they are, and say what became
+    /// of a message. A principal of a foreign trust domain gets nothing at all, and so does everyone while the policy names
+    /// trust domains and is not bound to its own.
+    ///
+    /// What is durable is published to the same subjects as what is live: a stream keeps it without a right of its own.
     ///
     /// ```
     /// use bus_acl::Policy;
@@ -73,6 +76,10 @@ impl Policy {
             for stream in [root.bundles(), root.sealing_keys()] {
                 publish_allow.extend([stream.subject(&who.endpoint), stream.lookup()]);
             }
+        }
+        for durable in self.durables.iter().filter(|durable| self.may_consume(who, durable)) {
+            let consumer = durable.from.stream(root).consumer(&durable.endpoint, &durable.name);
+            publish_allow.extend([consumer.next(), consumer.info(), consumer.acknowledgements()]);
         }
         let mut publish_deny = BTreeSet::new();
         let mut subscribe_allow = BTreeSet::from([format!("{}.>", reply_prefix(&who.endpoint))]);

@@ -7,6 +7,8 @@ use bus_proto::{Destination, MessageType, Principal, TrustDomain};
 
 use crate::decision::{Action, Denied, Permit, Request, Why};
 use crate::default_policy::DEFAULT_RULES;
+use crate::delivery::DeliveryRule;
+use crate::durable::Durable;
 use crate::form::FormRule;
 use crate::rule::{Effect, Rule, Space};
 
@@ -17,11 +19,12 @@ pub(crate) struct Numbered {
     pub(crate) rule: Rule,
 }
 
-/// Who may do what, and how messages travel.
+/// Who may do what, how messages travel, and how they are delivered.
 ///
 /// A request is allowed if a rule allows it and none denies it; the order of the rules does not matter. A component reads
 /// no inbox but its own, whatever the rules say. [`Policy::default`] is the bus's default policy, the one of
-/// `policies/default.toml`. How messages travel, sealed or not, is told by [`Policy::form`].
+/// `policies/default.toml`. How messages travel, sealed or not, is told by [`Policy::form`], and whether they are kept until they
+/// were handled by [`Policy::delivery`].
 ///
 /// # Trust domains
 ///
@@ -44,10 +47,12 @@ pub struct Policy {
     rules: Cow<'static, [Numbered]>,
     // One for each of `Space::ALL`.
     spaces: [Bounds; 4],
-    local: Option<TrustDomain>,
+    pub(crate) local: Option<TrustDomain>,
     names_domains: bool,
-    // In the order in which they were given.
+    // Each in the order in which they were given.
     pub(crate) forms: Vec<FormRule>,
+    pub(crate) deliveries: Vec<DeliveryRule>,
+    pub(crate) durables: Vec<Durable>,
 }
 
 /// Where one space's rules stand among all: those for every role from `start`, those for one role from `named`.
@@ -91,7 +96,8 @@ impl Policy {
             end: rules.partition_point(|numbered| numbered.rule.right.space() <= space),
         });
         let names_domains = rules.iter().any(|numbered| numbered.rule.who.trust_domain.is_some());
-        Self { rules, spaces, local: None, names_domains, forms: Vec::new() }
+        let (forms, deliveries, durables) = (Vec::new(), Vec::new(), Vec::new());
+        Self { rules, spaces, local: None, names_domains, forms, deliveries, durables }
     }
 
     /// Binds the policy to the trust domain of the deployment, which rules without a trust domain are about.
@@ -187,6 +193,11 @@ impl Policy {
     pub(crate) fn rules_about<'a>(&'a self, who: &'a Principal) -> impl Iterator<Item = &'a Rule> {
         let about = |rule: &&Rule| rule.who.includes(who, self.local.as_ref());
         self.rules.iter().map(|numbered| &numbered.rule).filter(about)
+    }
+
+    /// The trust domains that rules name, each as often as it is named.
+    pub(crate) fn named_domains(&self) -> impl Iterator<Item = &TrustDomain> {
+        self.rules.iter().filter_map(|numbered| numbered.rule.who.trust_domain.as_ref())
     }
 
     /// Whether the policy cannot tell local principals from foreign ones although it has to.

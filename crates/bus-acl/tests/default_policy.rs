@@ -120,7 +120,8 @@ fn an_explanation_names_the_rule_that_decides_and_those_that_match_too() {
         explain(MessageType::Heartbeat, Destination::Events),
         "ALLOWED: spiffe://ransomeye.local/agent/a1 to publish Heartbeat to events\n\
          rule 1 decides: allow role agent to publish every type to events\n\
-         form: not sealed; not compressed"
+         form: not sealed; not compressed\n\
+         delivery: live"
     );
     assert_eq!(
         explain(MessageType::Heartbeat, inbox("core/c1")),

@@ -165,7 +165,8 @@ fn an_explanation_says_how_what_is_allowed_travels_and_by_which_forms() {
         "ALLOWED: spiffe://ransomeye.local/agent/a1 to publish Alert to events\n\
          rule 1 decides: allow role agent to publish Telemetry, Alert, Heartbeat to events\n\
          form: sealed for core/c1; not compressed\n\
-         form 2 matches: Alert to events: sealed for core/c1"
+         form 2 matches: Alert to events: sealed for core/c1\n\
+         delivery: live"
     );
     let denied = policy.explain(&agent, Action::Subscribe, &MessageType::Alert, &EVENTS);
     assert_eq!(denied.form(), None);

@@ -1,11 +1,11 @@
-//! A decision allocates nothing, whether it allows or denies, and neither does the form of a message.
+//! A decision allocates nothing, whether it allows or denies, and neither do the form and the delivery of a message.
 #![allow(unsafe_code, reason = "a counting allocator has no safe form")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use bus_acl::{Action, Destinations, FormRule, Policy, Sealing, Types, can_publish};
+use bus_acl::{Action, DeliveryRule, Destinations, FormRule, Policy, Sealing, Types, can_publish};
 use bus_proto::{Destination, MessageType, Principal};
 
 /// The system's allocator, counting per thread what it is asked for.
@@ -80,6 +80,15 @@ fn how_messages_travel_is_decided_without_an_allocation() {
         (form.sealing(), form.compress())
     });
     assert_eq!((count, recipients), (0, 1));
+}
+
+#[test]
+fn how_messages_are_delivered_is_decided_without_an_allocation() {
+    let rule = DeliveryRule::durable(Types::EVERY, Destinations::Events, 90_000);
+    let policy = Policy::default().with_deliveries([rule]).unwrap();
+    let mut durable = false;
+    let count = allocations(|| durable = policy.delivery(&MessageType::Alert, &Destination::Events).is_durable());
+    assert_eq!((count, durable), (0, true));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `bus acl`: the policy, asked and explained.
 
-use bus_acl::{Action, Explanation, Form};
+use bus_acl::{Action, Delivery, Explanation, Form};
 use bus_proto::{Destination, Endpoint, MessageType, Principal, TrustDomain};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub(crate) enum AclCommand {
         #[command(flatten)]
         rules: RulesFlags,
     },
-    /// Say which rules decide, and how; and how the messages travel: sealed, for whom, compressed
+    /// Say which rules decide, and how; and how the messages travel: sealed, for whom, compressed; live or durable
     Explain {
         #[command(flatten)]
         question: Question,
@@ -151,6 +151,7 @@ fn explained(explanation: &Explanation<'_>) -> Value {
         "why": explanation.why().map(|why| why.to_string()),
         "matched": matched,
         "form": explanation.form().map(travels),
+        "delivery": explanation.delivery().map(|delivery| delivered(delivery, explanation)),
         "warnings": warnings,
     })
 }
@@ -164,6 +165,18 @@ fn travels(form: Form<'_>) -> Value {
         "seal": form.sealing().to_string(),
         "recipients": recipients,
         "compress": form.compress() == Some(true),
+        "matched": matched,
+    })
+}
+
+/// How messages are delivered. Live ones have no lifetime by the policy.
+fn delivered(delivery: Delivery, explanation: &Explanation<'_>) -> Value {
+    let rules = explanation.deliveries().iter();
+    let matched: Value =
+        rules.map(|(number, rule)| json!({ "number": number, "delivery": rule.to_string() })).collect();
+    json!({
+        "class": delivery.class.to_string(),
+        "max_lifetime_ms": delivery.is_durable().then_some(delivery.max_lifetime_ms),
         "matched": matched,
     })
 }

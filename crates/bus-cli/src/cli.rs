@@ -9,7 +9,7 @@ use crate::exit::Outcome;
 use crate::logging::LogFormat;
 use crate::output::Output;
 use crate::settings::{Layer, Settings, TrustFlags};
-use crate::{acl, agent, command, keys, pki, publish, server, subscribe, verify, watch};
+use crate::{acl, agent, command, keys, pki, publish, server, streams, subscribe, verify, watch};
 
 const EXAMPLES: &str = "\
 A bus on a laptop:
@@ -98,6 +98,9 @@ enum Group {
     /// made, keep a copy
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// The streams of durable messages: make what the policy declares, see how full they are and how far their readers
+    #[command(subcommand)]
+    Streams(streams::StreamsCommand),
     /// Command one component, and wait for its result
     #[command(after_help = command::EXAMPLES)]
     Command {
@@ -132,6 +135,7 @@ impl Cli {
             Group::Sub { args, connection } => block_on(subscribe::run(args, load(connection)?, output)),
             Group::Verify { args, trust } => verify::run(&args, &load(trust.into())?, output),
             Group::Keys(command) => command.run(load, output),
+            Group::Streams(command) => command.run(load, output),
             Group::Command { args, connection } => block_on(command::run(args, load(connection)?, output)),
         }
     }

@@ -171,6 +171,7 @@ fn of_request(error: &RequestError) -> Outcome {
 
 fn of_provision(error: &ProvisionError) -> Outcome {
     match error {
+        ProvisionError::Option { .. } => Outcome::Usage,
         ProvisionError::NotPermitted { .. } => Outcome::Denied,
         ProvisionError::TimedOut { .. } => Outcome::Unreachable,
         ProvisionError::Connection(error) => of_publish(error),

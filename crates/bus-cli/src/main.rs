@@ -25,6 +25,7 @@ mod publish;
 mod server;
 mod settings;
 mod signals;
+mod streams;
 mod subscribe;
 mod values;
 mod verify;

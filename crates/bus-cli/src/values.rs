@@ -20,6 +20,15 @@ pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
+/// Reads a size in bytes, such as `1048576`, `512MiB` or `8GiB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let units = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let unit = units.into_iter().find(|(name, _)| *name == unit.trim_start());
+    let bytes = unit.and_then(|(_, length)| number.parse::<u64>().ok()?.checked_mul(length));
+    bytes.ok_or_else(|| "it must be a whole number of bytes, or with a unit, such as 512MiB or 8GiB".to_owned())
+}
+
 /// Reads a percentage.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -76,6 +85,14 @@ mod tests {
         assert_eq!(duration_or_zero("2s"), Ok(Duration::from_secs(2)));
         for bad in ["", "5", "-1s"] {
             assert!(duration_or_zero(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_or_without_a_unit() {
+        assert_eq!(["1048576", "1 MiB", "8GiB", "0B"].map(size), [Ok(1 << 20), Ok(1 << 20), Ok(8 << 30), Ok(0)]);
+        for bad in ["", "MiB", "1.5GiB", "-1", "8GB", "99999999TiB", "ä"] {
+            assert!(size(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -231,10 +231,18 @@ pub enum RequestError {
     Rejected(Rejected),
 }
 
-/// Why a key stream is not as it has to be.
+/// Why a stream, or a consumer of one, is not as it has to be, or cannot be asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProvisionError {
+    /// An option of the operator's is outside its bounds.
+    #[error("{option}: {rule}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What it may be.
+        rule: &'static str,
+    },
     /// The server has no JetStream, or this bus has none there.
     #[error("the server has no JetStream: give it a directory to keep streams in (`bus server run --store DIR`)")]
     NoJetStream,
@@ -250,7 +258,8 @@ pub enum ProvisionError {
     },
     /// The stream is there with settings that no update can change.
     #[error(
-        "the stream `{stream}` is there with settings that cannot be changed ({reason}): remove it as an administrator          (`nats stream rm {stream}`) and provision again; components store their keys anew"
+        "the stream `{stream}` is there with settings that cannot be changed ({reason}): remove it as an administrator \
+         (`nats stream rm {stream}`) and provision again; what it keeps is lost, and components store their keys anew"
     )]
     Unchangeable {
         /// The stream.
@@ -268,7 +277,43 @@ pub enum ProvisionError {
         /// JetStream's number of the error; 0 when it gave none.
         code: u64,
     },
-    /// JetStream did not answer in time. The stream may have been made.
+    /// The server cannot set aside the room that the stream is to have.
+    #[error(
+        "the server has no room for the stream `{stream}` ({reason}): let it keep more (`bus server run --max-store`), or the \
+         stream less (`bus streams apply --max-bytes`)"
+    )]
+    NoRoom {
+        /// The stream.
+        stream: String,
+        /// The server's own words.
+        reason: String,
+    },
+    /// The consumer is there with settings that no update can change.
+    #[error(
+        "the consumer `{consumer}` of `{stream}` is there with settings that cannot be changed ({reason}): remove it as an \
+         administrator (`nats consumer rm {stream} {consumer}`) and provision again; it begins anew"
+    )]
+    UnchangeableConsumer {
+        /// The stream.
+        stream: String,
+        /// The consumer.
+        consumer: String,
+        /// The server's own words.
+        reason: String,
+    },
+    /// The server does not make the consumer as it has to be.
+    #[error("the server refuses the consumer `{consumer}` of `{stream}`: {reason} (JetStream error {code})")]
+    RefusedConsumer {
+        /// The stream.
+        stream: String,
+        /// The consumer.
+        consumer: String,
+        /// The server's own words.
+        reason: String,
+        /// JetStream's number of the error; 0 when it gave none.
+        code: u64,
+    },
+    /// JetStream did not answer in time. What was asked for may have been done.
     #[error("JetStream gave no answer for {timeout_ms} ms: try again")]
     TimedOut {
         /// How long it waited, in milliseconds.

@@ -34,7 +34,7 @@
 //! `connection` owns the NATS connection and its background tasks, `dial` makes it, and `shared` is what its callbacks
 //! know. `signer` makes our own keys, and `rotation` replaces them. `outbound` is the way out, `inbound` the way in, with a `backlog` before each reader. `probe` makes round trips
 //! with the broker, and `verdict` turns its asynchronous refusals into the error of the call that caused them.
-//! `provision` makes the streams that keep everyone's keys, and `key_stream` asks them.
+//! `provision` makes the streams, those of keys and those of durable messages, and `key_stream` asks the former.
 #![forbid(unsafe_code)]
 
 mod backlog;
@@ -64,7 +64,10 @@ pub use error::{ConnectError, DrainError, KeysError, ProvisionError, PublishErro
 pub use handler::{CommandHandler, CommandServer};
 pub use inbound::{Evidence, Gap, PublishedKey, PublishedKeys, Rejected, Verified};
 pub use options::BusOptions;
-pub use provision::{Provisioned, ProvisionedStreams};
+pub use provision::{
+    ConsumerStatus, Provisioned, ProvisionedConsumer, ProvisionedMessageStream, ProvisionedStreams, StreamOptions,
+    StreamStatus,
+};
 pub use sealing::{Imported, NoSealingKey, OwnKey, SealingKeyInfo, SealingKeys, SealingKeysError};
 pub use secrecy::SecretString;
 pub use signer::{KeyError, leaf_facts};

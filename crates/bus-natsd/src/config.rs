@@ -70,7 +70,8 @@ pub struct ServerConfig {
     pub max_subscriptions: u32,
     /// Where JetStream keeps its streams. Default: none, JetStream is off.
     pub jetstream_dir: Option<PathBuf>,
-    /// The most that JetStream keeps, in bytes, all on disk. Default: 1 GiB. The key streams take half of that.
+    /// The most that JetStream keeps, in bytes, all on disk. Default: 1 GiB. The key streams take half of that, and the two
+    /// streams of durable messages a quarter each unless the operator gives them more or less.
     pub jetstream_max_bytes: u64,
     /// Whether JetStream has what it keeps on the disk before it says so, so that a loss of power takes nothing of that. It
     /// costs a node by itself most of its throughput, and a cluster a third. Default: no, the operating system is told every
@@ -84,9 +85,10 @@ pub struct ServerConfig {
     /// How long a server in lame duck mode leaves its clients to go elsewhere by themselves, before it closes the first
     /// connection. Whole milliseconds, less than the duration. Default: 10 s. Clients of the bus go within 5 s.
     pub lame_duck_grace_period: Duration,
-    /// Who may create and update the key streams ([`SubjectRoot::bundles`], [`SubjectRoot::sealing_keys`]), besides what
-    /// the policy lets it do. It may connect whether or not it is among the components. Default: none. It needs a JetStream
-    /// directory.
+    /// Who may create and update the key streams ([`SubjectRoot::bundles`], [`SubjectRoot::sealing_keys`]) and the streams
+    /// of durable messages ([`SubjectRoot::events_stream`], [`SubjectRoot::inbox_stream`]) with their consumers, besides
+    /// what the policy lets it do. It may connect whether or not it is among the components. Default: none. It needs a
+    /// JetStream directory.
     pub provisioner: Option<Principal>,
     /// The port of the monitoring page, which is plain HTTP and therefore only ever on 127.0.0.1 (0: any free one).
     /// Default: none, the page is off.
@@ -246,12 +248,19 @@ impl ServerConfig {
         Ok(text)
     }
 
-    /// What it takes to see to it that the key streams are there, and no more: not to delete or to empty one.
+    /// What it takes to see to it that the streams are there, and no more: not to delete or to empty one, nor to read what it
+    /// keeps. Consumers come and go with the policy, so those can be removed.
     fn provisioning_subjects(&self) -> impl Iterator<Item = String> {
-        let streams = [self.root.bundles().name(), self.root.sealing_keys().name()];
-        streams.into_iter().flat_map(|stream| {
+        let messages = [self.root.events_stream().name(), self.root.inbox_stream().name()];
+        let consumers = messages.clone().into_iter().flat_map(|stream| {
+            let each = ["CREATE", "INFO", "DELETE"].map(|operation| format!("$JS.API.CONSUMER.{operation}.{stream}.*"));
+            each.into_iter().chain([format!("$JS.API.CONSUMER.LIST.{stream}")])
+        });
+        let keys = [self.root.bundles().name(), self.root.sealing_keys().name()];
+        let streams = keys.into_iter().chain(messages).flat_map(|stream| {
             ["CREATE", "INFO", "UPDATE"].map(|operation| format!("$JS.API.STREAM.{operation}.{stream}"))
-        })
+        });
+        streams.chain(consumers)
     }
 }
 
@@ -294,7 +303,8 @@ pub(crate) fn port_number(port: u16) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bus_acl::{Right, Rule, Types, Who};
+    use bus_acl::{DeliveryRule, Destinations, Durable, Right, Rule, Source, Types, Who};
+    use bus_proto::MessageType;
 
     fn config(components: &[&str]) -> ServerConfig {
         let tls = TlsFiles { cert: "/a b/server.crt".into(), key: "/k".into(), trust_root: "/ca".into() };
@@ -396,14 +406,23 @@ mod tests {
     }
 
     #[test]
-    fn the_provisioner_alone_may_create_the_key_streams_whether_or_not_it_is_a_component() {
+    fn the_provisioner_alone_may_create_the_streams_whether_or_not_it_is_a_component() {
         let name = "spiffe://td/control/provisioner";
         for components in [&["spiffe://td/agent/a"][..], &["spiffe://td/agent/a", name]] {
             let mut config = config(components);
             config.jetstream_dir = Some("/data".into());
             config.provisioner = Some(name.parse().unwrap());
             let text = config.render().unwrap();
-            assert_eq!(text.matches("$JS.API.STREAM.").count(), 6, "{text}");
+            assert_eq!(text.matches("$JS.API.STREAM.").count(), 12, "{text}");
+            assert_eq!(text.matches("$JS.API.CONSUMER.").count(), 8, "{text}");
+            for stream in ["RANSOMEYE_EVENTS", "RANSOMEYE_INBOX"] {
+                for subject in
+                    ["STREAM.CREATE.#", "STREAM.INFO.#", "STREAM.UPDATE.#", "CONSUMER.CREATE.#.*", "CONSUMER.LIST.#"]
+                {
+                    let subject = format!("\"$JS.API.{}\"", subject.replace('#', stream));
+                    assert!(user(&text, name).contains(&subject), "{text}");
+                }
+            }
             for (stream, space) in [("RANSOMEYE_KEYS", "keys"), ("RANSOMEYE_SEALING", "sealing")] {
                 for operation in ["CREATE", "INFO", "UPDATE"] {
                     let subject = format!("\"$JS.API.STREAM.{operation}.{stream}\"");
@@ -413,6 +432,23 @@ mod tests {
                 assert!(user(&text, "spiffe://td/agent/a").contains(&format!("ransomeye.{space}.agent.a")), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_consumer_of_durable_messages_is_there_for_its_component_alone() {
+        let mut config = config(&["spiffe://td/agent/a", "spiffe://td/core/c", "spiffe://td/core/d"]);
+        let alerts = Types::only([MessageType::Alert]);
+        let durable = Durable::new("all".parse().unwrap(), "core/c".parse().unwrap(), alerts.clone(), Source::Events);
+        let delivery = DeliveryRule::durable(alerts, Destinations::Events, 90_000);
+        let policy = Policy::default().with_deliveries([delivery]).unwrap();
+        config.policy = policy.with_durables([durable]).unwrap();
+        let text = config.render().unwrap();
+        for subject in ["$JS.API.CONSUMER.MSG.NEXT.#", "$JS.API.CONSUMER.INFO.#", "$JS.ACK.#.>"] {
+            let subject = format!("\"{}\"", subject.replace('#', "RANSOMEYE_EVENTS.core_c_all"));
+            assert!(user(&text, "spiffe://td/core/c").contains(&subject), "{text}");
+            assert_eq!(text.matches(&subject).count(), 1, "{text}");
+        }
+        assert_eq!(text.matches("_EVENTS").count(), 3, "{text}");
     }
 
     #[test]

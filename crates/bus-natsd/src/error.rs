@@ -21,7 +21,7 @@ pub enum ConfigError {
         expected: TrustDomain,
     },
     /// A provisioner without JetStream.
-    #[error("{0} is to provision the key streams, but there is no JetStream to keep it: give a JetStream directory")]
+    #[error("{0} is to provision streams, but there is no JetStream to keep them: give a JetStream directory")]
     NothingToProvision(Principal),
     /// A text holds what the configuration file cannot.
     #[error("{what} {text:?} cannot be written to a configuration file: it must be UTF-8 without control characters")]

@@ -170,6 +170,18 @@ name!(
 );
 
 name!(
+    /// What a component calls one of its readers of a stream, e.g. `alerts`. No two of one component share a name.
+    ///
+    /// ```
+    /// use bus_proto::ConsumerName;
+    ///
+    /// assert!(ConsumerName::new("alerts").is_ok());
+    /// assert!(ConsumerName::new("alerts.*").is_err());
+    /// ```
+    ConsumerName, "consumer name", check_token
+);
+
+name!(
     /// The deployment that an identity belongs to, e.g. `ransomeye.local`. Each has its own certificate authorities.
     ///
     /// ```

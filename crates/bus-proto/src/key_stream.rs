@@ -41,6 +41,13 @@ impl SubjectRoot {
     }
 }
 
+impl SubjectRoot {
+    /// The name of a stream. No token holds a `_`, so that two names are equal only if root and suffix are.
+    pub(crate) fn stream_name(&self, suffix: &str) -> String {
+        format!("{}_{suffix}", self.as_str().to_ascii_uppercase().replace('.', "_"))
+    }
+}
+
 impl KeyStream<'_> {
     /// Where `owner` leaves its own. Only it may publish there, and nobody may subscribe: it is read from the stream.
     #[must_use]
@@ -51,7 +58,7 @@ impl KeyStream<'_> {
     /// The name of the stream: the root's tokens in upper case, joined by `_`, and behind them what it keeps.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}_{}", self.root.as_str().to_ascii_uppercase().replace('.', "_"), self.suffix)
+        self.root.stream_name(self.suffix)
     }
 
     /// What the stream keeps: everyone's [`KeyStream::subject`].

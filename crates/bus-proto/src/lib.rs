@@ -3,6 +3,7 @@
 //! * [`identity`]: [`Principal`], the SPIFFE identity in a component's certificate, and its parts.
 //! * [`message_type`]: [`MessageType`], the kinds of message, with the aliases that configuration may use.
 //! * [`subject`]: [`SubjectRoot`], which builds and takes apart the NATS subjects of the bus.
+//! * [`key_stream`] and [`message_stream`]: the names of the streams that keep keys and durable messages, and of who reads them.
 //! * [`v1`] (feature `messages`): the generated protobuf types of `ransomeye.v1`.
 //! * [`envelope`] and [`payload`] (feature `messages`): building and checking an [`v1::Envelope`].
 //!
@@ -21,6 +22,7 @@ extern crate alloc;
 pub mod envelope;
 pub mod identity;
 pub mod key_stream;
+pub mod message_stream;
 pub mod message_type;
 #[cfg(feature = "messages")]
 pub mod payload;
@@ -35,8 +37,9 @@ pub mod v1 {
 
 #[cfg(feature = "messages")]
 pub use envelope::EnvelopeError;
-pub use identity::{ComponentId, Endpoint, IdentityError, Principal, RESERVED_ROLES, Role, TrustDomain};
+pub use identity::{ComponentId, ConsumerName, Endpoint, IdentityError, Principal, RESERVED_ROLES, Role, TrustDomain};
 pub use key_stream::KeyStream;
+pub use message_stream::{MessageStream, StreamConsumer};
 pub use message_type::{CustomType, MessageType, UnknownMessageType};
 #[cfg(feature = "messages")]
 pub use payload::{

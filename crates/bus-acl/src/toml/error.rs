@@ -4,6 +4,8 @@ use alloc::string::String;
 use core::fmt;
 use core::ops::Range;
 
+use crate::delivery::DeliveryError;
+
 /// A place in a policy text, printed as `line 3, column 8`. Both count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -60,6 +62,30 @@ pub enum PolicyError {
         count: usize,
         /// The most that are allowed.
         max: usize,
+    },
+    /// There are more rules about delivery than [`MAX_DELIVERIES`](crate::MAX_DELIVERIES).
+    #[error("the policy has {count} deliveries, at most {max} are allowed: let deliveries name several types, or `*`")]
+    TooManyDeliveries {
+        /// How many there are.
+        count: usize,
+        /// The most that are allowed.
+        max: usize,
+    },
+    /// There are more consumers than [`MAX_DURABLES`](crate::MAX_DURABLES).
+    #[error("the policy has {count} durables, at most {max} are allowed: let durables name several types, or `*`")]
+    TooManyDurables {
+        /// How many there are.
+        count: usize,
+        /// The most that are allowed.
+        max: usize,
+    },
+    /// Rules about delivery, or consumers of what they keep, that do not fit together.
+    #[error("{at}: {error}")]
+    Delivery {
+        /// Where the table begins that does not fit, of several the last.
+        at: Position,
+        /// What does not fit.
+        error: DeliveryError,
     },
     /// The text is not TOML.
     #[error("{at}: not valid TOML: {problem}")]

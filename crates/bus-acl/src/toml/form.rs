@@ -178,10 +178,13 @@ mod tests {
         let default = include_str!("../../policies/default.toml");
         let comment: Vec<_> = default.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
         let readme = include_str!("../../README.md");
-        let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        for (example, forms) in [(comment.join("\n"), 1), (block.to_string(), 2)] {
-            let policy = Policy::from_toml(&format!("version = 1\n{example}")).unwrap();
-            assert_eq!(policy.forms().len(), forms, "{example}");
+        let block = |number| readme.split("```toml\n").nth(number).and_then(|rest| rest.split("```").next()).unwrap();
+        let examples =
+            [(comment.join("\n"), [1, 1, 1]), (block(1).to_string(), [2, 0, 0]), (block(2).to_string(), [0, 1, 1])];
+        for (example, counts) in examples {
+            let policy = Policy::from_toml(&format!("{default}\n{example}")).unwrap();
+            let (deliveries, durables) = (policy.deliveries().len(), policy.durables().len());
+            assert_eq!([policy.forms().len(), deliveries, durables], counts, "{example}");
         }
     }
 

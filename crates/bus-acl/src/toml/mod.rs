@@ -2,6 +2,7 @@
 //!
 //! The file is read value by value, each with its place in the text, so that every error can say where it is.
 
+mod delivery;
 mod error;
 mod form;
 mod read;
@@ -27,10 +28,17 @@ pub const MAX_RULES: usize = 10_000;
 /// The most rules about forms that a policy text may hold.
 pub const MAX_FORMS: usize = 1_000;
 
+/// The most rules about delivery that a policy text may hold.
+pub const MAX_DELIVERIES: usize = 1_000;
+
+/// The most consumers that a policy text may hold.
+pub const MAX_DURABLES: usize = 1_000;
+
 const RULE_KEYS: &[&str] = &["effect", "role", "component", "trust_domain", "action", "types", "to", "from"];
 
 impl Policy {
-    /// Reads a policy from TOML text of at most [`MAX_POLICY_LEN`] bytes, [`MAX_RULES`] rules and [`MAX_FORMS`] forms.
+    /// Reads a policy from TOML text of at most [`MAX_POLICY_LEN`] bytes, [`MAX_RULES`] rules, [`MAX_FORMS`] forms,
+    /// [`MAX_DELIVERIES`] deliveries and [`MAX_DURABLES`] durables.
     ///
     /// `version` is 1. Each `[[rule]]` has these keys and no others:
     ///
@@ -56,6 +64,27 @@ impl Policy {
     /// | `recipients` | with `seal` on or required: a list of `"<role>/<component>"`, at most [`MAX_RECIPIENTS`](crate::MAX_RECIPIENTS) from all forms for one type and destination, the owner of the inbox included. Without any, the configuration of whoever sends these events must name some; directed messages are always sealed for their destination |
     /// | `compress` | `true` or `false` |
     ///
+    /// Each `[[delivery]]` says how messages are delivered ([`Policy::delivery`]), and has these keys and no others:
+    ///
+    /// | key | value |
+    /// |---|---|
+    /// | `types` | as in a rule |
+    /// | `to` | as in a rule for `publish` |
+    /// | `class` | `"live"`, or `"durable"`, with which a stream keeps them until they expire |
+    /// | `max_lifetime` | with `durable`, and needed there: after how long a message expires at the latest, a whole number and one of `ms`, `s`, `m`, `h` and `d`, such as `"12h"`; `"1s"` to `"7d"` |
+    ///
+    /// Each `[[durable]]` is a consumer of durable messages ([`Durable`](crate::Durable)), and has these keys and no others:
+    ///
+    /// | key | value |
+    /// |---|---|
+    /// | `name` | what the component calls it, in the grammar of components |
+    /// | `role`, `component` | whose it is: one component, whose processes share it |
+    /// | `types` | as in a rule, each of them durable; `"*"` is every type that is durable |
+    /// | `from` | as in a rule for `subscribe`; rules must let the component receive all of it |
+    /// | `max_deliver` | how often a message is delivered, 1 to 1,000, before it is a dead letter; 10 unless given |
+    /// | `ack_wait` | how long a message may be worked on before it is delivered again, as `max_lifetime`; `"1s"` to `"1h"`, `"30s"` unless given |
+    /// | `max_ack_pending` | how many may be delivered and not acknowledged, 1 to 100,000; 1,024 unless given |
+    ///
     /// ```
     /// let policy = bus_acl::Policy::from_toml(
     ///     r#"
@@ -72,6 +101,25 @@ impl Policy {
     ///     to = "events"
     ///     seal = "required"
     ///     recipients = ["core/core-01"]
+    ///
+    ///     [[rule]]
+    ///     role = "core"
+    ///     action = "subscribe"
+    ///     types = "*"
+    ///     from = "events"
+    ///
+    ///     [[delivery]]
+    ///     types = ["x-disk-usage"]
+    ///     to = "events"
+    ///     class = "durable"
+    ///     max_lifetime = "12h"
+    ///
+    ///     [[durable]]
+    ///     name = "disks"
+    ///     role = "core"
+    ///     component = "core-01"
+    ///     types = ["x-disk-usage"]
+    ///     from = "events"
     ///     "#,
     /// )?;
     ///
@@ -83,14 +131,15 @@ impl Policy {
     /// # Errors
     ///
     /// The first thing that is wrong, with its line and column: TOML syntax, an unknown, missing or duplicate key, a
-    /// value outside its grammar, a rule that could never match, a form that says nothing, or a text beyond the bounds.
+    /// value outside its grammar, a rule that could never match, a form that says nothing, deliveries or durables that do not
+    /// fit together, or a text beyond the bounds.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         if text.len() > MAX_POLICY_LEN {
             return Err(PolicyError::TooLong { len: text.len(), max: MAX_POLICY_LEN });
         }
         let document = Document::parse(text)?;
         let top = document.table();
-        top.allow_only(&["version", "rule", "form"])?;
+        top.allow_only(&["version", "rule", "form", "delivery", "durable"])?;
         top.version("version", "1")?;
         let tables = top.tables("rule")?;
         if tables.len() > MAX_RULES {
@@ -101,7 +150,15 @@ impl Policy {
         if tables.len() > MAX_FORMS {
             return Err(PolicyError::TooManyForms { count: tables.len(), max: MAX_FORMS });
         }
-        Ok(Self::new(rules).with_forms(form::forms(&tables)?))
+        let policy = Self::new(rules).with_forms(form::forms(&tables)?);
+        let (deliveries, durables) = (top.tables("delivery")?, top.tables("durable")?);
+        if deliveries.len() > MAX_DELIVERIES {
+            return Err(PolicyError::TooManyDeliveries { count: deliveries.len(), max: MAX_DELIVERIES });
+        }
+        if durables.len() > MAX_DURABLES {
+            return Err(PolicyError::TooManyDurables { count: durables.len(), max: MAX_DURABLES });
+        }
+        delivery::delivered(policy, &deliveries, &durables)
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -108,6 +108,20 @@ impl<'a> Table<'a> {
         let read = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
             DeValue::Boolean(boolean) => Ok(*boolean),
             _ => Err(self.wrong(key, value, "it must be true or false")),
+        };
+        self.entries.get(key).map(read).transpose()
+    }
+
+    /// A whole number within these bounds, if the key is there.
+    pub(super) fn integer(&self, key: &'static str, bounds: RangeInclusive<u64>) -> Result<Option<u32>, PolicyError> {
+        let read = |value: &Spanned<DeValue<'_>>| {
+            let number = match value.get_ref() {
+                DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix()).ok(),
+                _ => None,
+            };
+            let number = number.filter(|number| bounds.contains(number)).and_then(|number| u32::try_from(number).ok());
+            let rule = || format!("it must be a whole number, {} to {}", bounds.start(), bounds.end());
+            number.ok_or_else(|| self.wrong(key, value, &rule()))
         };
         self.entries.get(key).map(read).transpose()
     }

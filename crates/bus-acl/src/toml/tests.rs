@@ -98,7 +98,7 @@ fn another_version_is_refused() {
 fn an_unknown_key_is_reported_with_its_place_and_the_keys_that_exist() {
     assert_eq!(
         error("version = 1\nrules = []"),
-        "line 2, column 1: unknown key `rules`: the keys here are version, rule, form"
+        "line 2, column 1: unknown key `rules`: the keys here are version, rule, form, delivery, durable"
     );
     assert_eq!(
         error(&with_rule(&format!("{RULE}\n  colour = 1\n  age = 1"))),

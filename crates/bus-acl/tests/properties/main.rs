@@ -4,6 +4,7 @@
 mod agreement;
 mod broker;
 mod decision;
+mod deliveries;
 mod forms;
 mod hostile_names;
 mod spec;

@@ -9,7 +9,7 @@ use bus_natsd::{ClusterLaunch, LocalCluster, NatsServer, Node, ServerConfig, Ser
 use bus_tls::CertificateInfo;
 use serde_json::{Value, json};
 
-use super::keys::Provisioner;
+use super::keys::{Provisioner, Provisions};
 use super::plan::{Plan, ServerFlags};
 use super::run::{HEALTH_CHECK, blocking, forward_from, kill, provision, provisioner_of};
 use crate::exit::{Failure, Outcome};
@@ -41,13 +41,13 @@ pub(super) async fn run(flags: ServerFlags, settings: Settings, nodes: u8, outpu
     let mut hangup = Hangup::listen()?;
     let (mut cluster, plan, provisioner) = blocking(move || start(flags, settings, nodes, &starting)).await?;
     note(&pids, &cluster);
-    let mut is_provisioned = false;
+    let mut provisions = Provisions::default();
     tokio::select! {
         biased;
         () = stop.requested() => {}
-        done = provision(provisioner) => is_provisioned = done,
+        done = provision(provisioner) => provisions = done,
     }
-    announce(&cluster, is_provisioned, output)?;
+    announce(&cluster, &provisions, output)?;
     let mut health = tokio::time::interval(HEALTH_CHECK);
     let mut ended = vec![false; cluster.nodes().len()];
     let mut plan = Some(plan);
@@ -167,13 +167,13 @@ fn reload(mut cluster: LocalCluster, plan: Plan) -> (LocalCluster, Plan, anyhow:
     (cluster, plan, reloaded)
 }
 
-fn announce(cluster: &LocalCluster, is_provisioned: bool, output: Output) -> anyhow::Result<()> {
+fn announce(cluster: &LocalCluster, provisions: &Provisions, output: Output) -> anyhow::Result<()> {
     let nodes = cluster.nodes();
     let config = nodes.first().map(NatsServer::config).ok_or_else(|| Failure::failed("no nodes"))?;
     let components = config.components.len();
     tracing::info!(components, nodes = nodes.len(), "ready; SIGHUP reads components and policy again");
-    let keys_stream = is_provisioned.then(|| config.root.bundles().name());
-    let sealing_stream = is_provisioned.then(|| config.root.sealing_keys().name());
+    let keys_stream = provisions.keys.then(|| config.root.bundles().name());
+    let sealing_stream = provisions.keys.then(|| config.root.sealing_keys().name());
     let urls = cluster.urls();
     output.record(
         || {
@@ -190,7 +190,7 @@ fn announce(cluster: &LocalCluster, is_provisioned: bool, output: Output) -> any
                 .map(|node| json!({ "name": node.config().server_name, "url": node.url(), "pid": node.pid() }));
             json!({
                 "event": "ready", "urls": urls, "nodes": nodes.collect::<Value>(), "components": components,
-                "keys_stream": keys_stream, "sealing_stream": sealing_stream,
+                "keys_stream": keys_stream, "sealing_stream": sealing_stream, "streams": provisions.messages,
             })
         },
     )?;

@@ -1,4 +1,4 @@
-//! The key streams of a server that runs here, or elsewhere.
+//! The streams of a server that runs here, and the key streams of one that runs elsewhere.
 
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bus_acl::Policy;
-use bus_client::{BusClient, BusOptions, Provisioned, ProvisionedStreams};
+use bus_client::{
+    BusClient, BusOptions, ProvisionError, Provisioned, ProvisionedMessageStream, ProvisionedStreams, StreamOptions,
+};
 use bus_natsd::NatsServer;
 use bus_proto::SubjectRoot;
 use bus_tls::{CertificateInfo, TlsIdentity, TlsOptions};
@@ -16,6 +18,7 @@ use crate::connect;
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::settings::Settings;
+use crate::streams::{self, outcome, remark};
 
 /// How long the server beside us may take for each step.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -32,24 +35,24 @@ pub(super) struct Provisioner {
 }
 
 impl Provisioner {
-    /// Connects as the provisioner, sees to the streams, and leaves. Whether it worked; what did not is logged.
-    pub(super) async fn provision(self) -> bool {
+    /// Connects as the provisioner, sees to the streams, and leaves. What did not work is logged.
+    pub(super) async fn provision(self) -> Provisions {
         let root = self.root.clone();
         match self.try_provision().await {
-            Ok(done) => {
+            Ok((done, messages)) => {
                 for (stream, done) in each(&root, done) {
                     tracing::info!("the key stream {stream} is there{}", remark(done));
                 }
-                true
+                Provisions { keys: true, messages: of_messages(&root, messages) }
             }
             Err(error) => {
                 tracing::warn!("the key streams of {root} are not provisioned: {error:#}");
-                false
+                Provisions::default()
             }
         }
     }
 
-    async fn try_provision(self) -> anyhow::Result<ProvisionedStreams> {
+    async fn try_provision(self) -> anyhow::Result<(ProvisionedStreams, ProvisionedMessages)> {
         let credentials = self.credentials;
         let identity = tokio::task::spawn_blocking(move || TlsIdentity::load(credentials)).await??;
         let mut options = BusOptions::new(self.url, identity)
@@ -63,9 +66,36 @@ impl Provisioner {
         }
         let bus = BusClient::connect(options).await?;
         let done = bus.provision_key_streams().await;
+        let messages = bus.provision_streams(&StreamOptions::default()).await;
         // All that was asked for is answered: leaving late, or not at all, loses nothing.
         let _ = bus.drain().await;
-        Ok(done?)
+        Ok((done?, messages))
+    }
+}
+
+/// The streams that were seen to.
+#[derive(Debug, Default)]
+pub(super) struct Provisions {
+    /// Whether the key streams are there.
+    pub(super) keys: bool,
+    /// The streams of durable messages that are there, by name.
+    pub(super) messages: Vec<String>,
+}
+
+type ProvisionedMessages = Result<Vec<ProvisionedMessageStream>, ProvisionError>;
+
+fn of_messages(root: &SubjectRoot, done: ProvisionedMessages) -> Vec<String> {
+    match done {
+        Ok(done) => {
+            if !done.is_empty() {
+                streams::applied(&done).lines().for_each(|line| tracing::info!("{}", line.trim_start()));
+            }
+            done.into_iter().map(|done| done.stream).collect()
+        }
+        Err(error) => {
+            tracing::warn!("the streams of durable messages of {root} are not provisioned: {error:#}");
+            Vec::new()
+        }
     }
 }
 
@@ -94,21 +124,6 @@ pub(super) async fn provision(
 /// What became of each stream, by its name.
 fn each(root: &SubjectRoot, done: ProvisionedStreams) -> [(String, Provisioned); 2] {
     [(root.bundles().name(), done.bundles), (root.sealing_keys().name(), done.sealing_keys)]
-}
-
-fn outcome(done: Provisioned) -> &'static str {
-    match done {
-        Provisioned::Created => "created",
-        Provisioned::Updated => "updated",
-        _ => "unchanged",
-    }
-}
-
-fn remark(done: Provisioned) -> String {
-    match done {
-        Provisioned::Unchanged => String::new(),
-        done => format!(", {}", outcome(done)),
-    }
 }
 
 /// The address to dial the server at that runs here.

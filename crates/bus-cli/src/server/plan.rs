@@ -14,11 +14,12 @@ use super::node;
 use crate::exit::Failure;
 use crate::pki;
 use crate::settings::{Settings, files_of};
+use crate::values::size;
 
 /// What nats-server accepts at most as its largest message, in bytes.
 const MAX_PAYLOAD: u32 = 64 * 1024 * 1024;
 
-/// Who provisions the key streams unless told otherwise.
+/// Who provisions the streams unless told otherwise.
 const DEFAULT_PROVISIONER: &str = "control/provisioner";
 
 /// The port for routes unless told otherwise.
@@ -73,7 +74,11 @@ pub(crate) struct ServerFlags {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
-    /// Who makes the key streams, and nobody else may [default: control/provisioner]
+    /// How much all streams together may keep, such as 20GiB; in the settings file, in bytes [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_store: Option<u64>,
+
+    /// Who makes the streams, and nobody else may [default: control/provisioner]
     #[arg(long, value_name = "ROLE/COMPONENT")]
     provisioner: Option<String>,
 
@@ -150,6 +155,7 @@ impl ServerFlags {
             name: self.name.or(lower.name),
             max_payload: self.max_payload.or(lower.max_payload),
             store: self.store.or(lower.store),
+            max_store: self.max_store.or(lower.max_store),
             provisioner: self.provisioner.or(lower.provisioner),
             provisioner_cert: self.provisioner_cert.or(lower.provisioner_cert),
             provisioner_key: self.provisioner_key.or(lower.provisioner_key),
@@ -272,6 +278,9 @@ impl Plan {
         if let Some(node) = &self.flags.node {
             config.server_name.clone_from(node);
             config.cluster = Some(self.cluster(node, config.host)?);
+        }
+        if let Some(bytes) = self.flags.max_store {
+            config.jetstream_max_bytes = bytes;
         }
         if let Some(bytes) = self.flags.max_payload {
             if !(1..=MAX_PAYLOAD).contains(&bytes) {

@@ -8,7 +8,7 @@ use bus_natsd::{Launch, NatsServer, ServerConfig, ServerError, find_server};
 use bus_tls::TlsOptions;
 use serde_json::json;
 
-use super::keys::{self, Provisioner};
+use super::keys::{self, Provisioner, Provisions};
 use super::plan::Plan;
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
@@ -19,21 +19,21 @@ pub(super) const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
 /// Starts nats-server, reloads it on SIGHUP, and stops it when the program is asked to stop or its terminal goes.
 ///
-/// The key streams are provisioned before the server is announced, and if that fails, again after each reload.
+/// The streams are provisioned before the server is announced, and again after each reload, as the policy may be another one.
 pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
     let pid = Arc::new(AtomicU32::new(0));
     let child = Arc::clone(&pid);
     let mut stop = Stop::listen(Kind::Server, move || kill(child.load(Ordering::Acquire)))?;
     let mut hangup = Hangup::listen()?;
-    let (mut server, plan, provisioner) = blocking(move || start_as_planned(plan)).await?;
+    let (mut server, plan, mut provisioner) = blocking(move || start_as_planned(plan)).await?;
     pid.store(server.pid().unwrap_or_default(), Ordering::Release);
-    let mut is_provisioned = false;
+    let mut provisions = Provisions::default();
     tokio::select! {
         biased;
         () = stop.requested() => {}
-        done = provision(provisioner.clone()) => is_provisioned = done,
+        done = provision(provisioner.clone()) => provisions = done,
     }
-    announce(&server, is_provisioned, output)?;
+    announce(&server, &provisions, output)?;
     let mut health = tokio::time::interval(HEALTH_CHECK);
     let mut plan = Some(plan);
     loop {
@@ -51,12 +51,13 @@ pub(super) async fn run(plan: Plan, output: Output) -> anyhow::Result<Outcome> {
                 match reloaded {
                     Ok(components) => {
                         tracing::info!(components, "reloaded");
-                        if !is_provisioned {
-                            tokio::select! {
-                                biased;
-                                () = stop.requested() => {}
-                                done = provision(provisioner.clone()) => is_provisioned = done,
-                            }
+                        if let Some(provisioner) = &mut provisioner {
+                            provisioner.policy = server.config().policy.clone();
+                        }
+                        tokio::select! {
+                            biased;
+                            () = stop.requested() => {}
+                            _ = provision(provisioner.clone()) => {}
                         }
                         output.event(|| json!({ "event": "reloaded", "components": components }))?;
                     }
@@ -103,10 +104,10 @@ pub(super) fn provisioner_of(plan: &Plan, config: &ServerConfig) -> Option<TlsOp
     })
 }
 
-pub(super) async fn provision(provisioner: Option<Provisioner>) -> bool {
+pub(super) async fn provision(provisioner: Option<Provisioner>) -> Provisions {
     match provisioner {
         Some(provisioner) => provisioner.provision().await,
-        None => false,
+        None => Provisions::default(),
     }
 }
 
@@ -119,19 +120,19 @@ fn start(config: ServerConfig) -> anyhow::Result<NatsServer> {
     }
 }
 
-fn announce(server: &NatsServer, is_provisioned: bool, output: Output) -> anyhow::Result<()> {
+fn announce(server: &NatsServer, provisions: &Provisions, output: Output) -> anyhow::Result<()> {
     let (url, pid) = (server.url(), server.pid());
     let components = server.config().components.len();
     tracing::info!(components, "ready; SIGHUP reads components and policy again");
     let root = &server.config().root;
-    let keys_stream = is_provisioned.then(|| root.bundles().name());
-    let sealing_stream = is_provisioned.then(|| root.sealing_keys().name());
+    let keys_stream = provisions.keys.then(|| root.bundles().name());
+    let sealing_stream = provisions.keys.then(|| root.sealing_keys().name());
     output.record(
         || url.clone(),
         || {
             json!({
                 "event": "ready", "url": url, "pid": pid, "components": components,
-                "keys_stream": keys_stream, "sealing_stream": sealing_stream,
+                "keys_stream": keys_stream, "sealing_stream": sealing_stream, "streams": provisions.messages,
             })
         },
     )?;
