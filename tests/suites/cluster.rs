@@ -172,6 +172,7 @@ fn kill(target_pid: u32) -> CommandRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_sent_again_is_carried_out_once() {
     let deployment = ClusterDeployment::start(&[CORE, AGENT]);
+    deployment.provision().await;
     let core = deployment.connect(CORE).await;
     let agent = deployment.connect(AGENT).await;
     let obeys = Obeys { takes: Duration::from_millis(1_500), ..Obeys::default() };
@@ -185,6 +186,11 @@ async fn a_request_that_is_sent_again_is_carried_out_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn that_nobody_is_there_is_told_after_a_second() {
     let deployment = ClusterDeployment::start(&[CORE, AGENT]);
+    deployment.provision().await;
+    // Whoever was never there has no key to seal to. This one was, and is gone.
+    let gone = deployment.connect(AGENT).await;
+    drop(gone.subscribe_inbox::<CommandRequest>().await.unwrap());
+    gone.drain().await.unwrap();
     let core = deployment.connect(CORE).await;
     let begun = Instant::now();
     let nobody = core.request::<CommandResult>(&AGENT.parse().unwrap(), kill(1)).await;
@@ -237,6 +243,7 @@ fn roll(mut deployment: ClusterDeployment) -> ClusterDeployment {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_is_an_error_to_no_client() {
     let deployment = ClusterDeployment::start(&[CORE, AGENT]);
+    deployment.provision().await;
     let core = deployment.connect(CORE).await;
     // Each message has an envelope of its own, so that what is missed is counted in messages.
     let agent = BusClient::connect(deployment.options(AGENT).max_batch(1)).await.unwrap();
