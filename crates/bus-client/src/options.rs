@@ -139,7 +139,8 @@ impl BusOptions {
     }
 
     /// How long each wait may take: for the connection to be up, for it to take a message, for the broker's verdict; 5 s
-    /// unless set. A publish or subscribe makes at most these three waits, one after the other. A request takes no longer
+    /// unless set. A publish or subscribe makes at most these three waits, one after the other, and before
+    /// the first message to somebody new, one more for each sixteen of those it is sealed to. A request takes no longer
     /// than this in all.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
@@ -239,8 +240,8 @@ impl BusOptions {
     }
 
     /// Whether directed messages are sealed to their destination where the policy leaves that open; they are unless set.
-    /// Without, whoever hosts the broker can read them: the client says so when it connects. What the policy has
-    /// sealed (`seal = "required"`) is sealed nevertheless.
+    /// Without, whoever hosts the broker can read them: the client says so when it connects. What a rule of the
+    /// policy has sealed (`seal = "on"` or `"required"`) is sealed nevertheless.
     pub fn seal_directed(mut self, seal: bool) -> Self {
         self.forms.seal_directed = seal;
         self

@@ -225,10 +225,14 @@ impl Inner {
         if Self::missing(&*self.requests.readers.lock().await, &kinds).is_empty() {
             return Ok(());
         }
-        self.have_sealing_keys().await.map_err(SubscribeError::from)?;
-        // In a task of its own, so that a request with a short limit does not undo what the next one needs.
+        // In a task of its own, so that a request with a short limit does not undo what the next one needs: neither the keys that
+        // answers are sealed to, whose file may take a while to open, nor the subscription.
         let inner = Arc::clone(self);
-        let opened = tokio::spawn(async move { inner.open_readers(&kinds, &own).await }).await;
+        let open = async move {
+            inner.have_sealing_keys().await?;
+            inner.open_readers(&kinds, &own).await
+        };
+        let opened = tokio::spawn(open).await;
         // The task neither panics nor is aborted, but with the runtime. Nothing is asked then: no answer could be heard.
         Ok(opened.unwrap_or(Err(SubscribeError::Closed(CloseReason::Ended)))?)
     }

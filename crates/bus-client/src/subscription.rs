@@ -125,6 +125,8 @@ impl<T: Payload> Stream for Subscription<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(next) = self.intake.next() {
+                // What had waited is examined only now.
+                self.tell_of_gaps();
                 return Poll::Ready(Some(self.hand_out(next)));
             }
             match ready!(self.feed.poll(context)) {
@@ -132,7 +134,6 @@ impl<T: Payload> Stream for Subscription<T> {
                 Some(Arrival::Nudge) => {
                     let this = &mut *self;
                     this.intake.keys_found(&AskFor { inner: &this.inner, backlog: this.feed.backlog() });
-                    this.tell_of_gaps();
                 }
                 Some(Arrival::Withdrawn) => {
                     return Poll::Ready(Some(Err(Rejected::Withdrawn { filter: self.filter.clone() })));

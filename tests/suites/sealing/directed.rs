@@ -87,6 +87,17 @@ async fn what_the_policy_wants_sealed_is_sealed_whatever_the_sender_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_has_sealed_is_sealed_though_it_demands_it_of_nobody() {
+    const ON: &str = "[[form]]\ntypes = [\"x-note\"]\nto = \"inbox:*/*\"\nseal = \"on\"\n";
+    let deployment = deploy().await;
+    let core = BusClient::connect(options(&deployment, CORE, ON).seal_directed(false)).await.unwrap();
+    let agent = connect(&deployment, AGENT, ON).await;
+    let mut inbox = agent.subscribe_inbox::<Registered<Note>>().await.unwrap();
+    core.send(&endpoint(AGENT), note("secret")).await.unwrap();
+    assert!(next(&mut inbox).await.unwrap().is_sealed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_policy_wants_sealed_is_refused_unsealed() {
     let deployment = deploy().await;
     // Its policy is an old one, which does not demand anything.

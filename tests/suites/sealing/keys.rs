@@ -192,3 +192,23 @@ async fn keys_that_grow_old_are_replaced_by_one_of_the_processes_and_nothing_is_
     }
     assert!(one.refusals().is_empty() && two.refusals().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_with_short_limits_get_through_though_the_file_takes_long_to_open() {
+    let deployment = deploy().await;
+    deployment.publish_sealing_key(AGENT).await;
+    let agent = connect(&deployment, AGENT, "").await;
+    let _server = agent.serve_commands(Obedient).await.unwrap();
+    let path = deployment.path().join("locked.sealing");
+    let options = options(&deployment, CORE, "").sealing_keys_file(path, Some(SecretString::from("correct horse")));
+    let core = BusClient::connect(options).await.unwrap();
+    // Each waits for a part of what opening takes, and none undoes what another has waited for.
+    let mut last = None;
+    for _ in 0..300 {
+        match core.request_within::<CommandResult>(&endpoint(AGENT), kill(1), Duration::from_millis(100)).await {
+            Ok(_) => return,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("{last:?}");
+}

@@ -102,6 +102,9 @@ pub(crate) struct Intake<T> {
     routes: Routes,
     verified: VecDeque<Result<Verified<T>, Refused>>,
     parked: Parked,
+    /// What waits no more, with the keys that were found for it. It is examined one by one, as it is asked for: out of a few
+    /// bytes that were compressed may come what a message may have at most.
+    released: VecDeque<(Message, Arc<[Arc<KnownKey>]>)>,
     gaps: VecDeque<Gap>,
     /// How many gaps were found, whether they were asked for or not.
     new_gaps: usize,
@@ -117,6 +120,7 @@ impl<T: Payload> Intake<T> {
             routes: Routes::default(),
             verified: VecDeque::new(),
             parked: Parked::default(),
+            released: VecDeque::new(),
             gaps: VecDeque::new(),
             new_gaps: 0,
         }
@@ -130,8 +134,13 @@ impl<T: Payload> Intake<T> {
         self.show_sealed = show;
     }
 
-    /// The next message that was verified or refused. One that has expired meanwhile is refused now.
+    /// The next message that was verified or refused. One that has expired meanwhile is refused now. Until there is none, no
+    /// other is taken in.
     pub(crate) fn next(&mut self) -> Option<Result<Verified<T>, Refused>> {
+        while self.verified.is_empty() {
+            let Some((message, keys)) = self.released.pop_front() else { break };
+            self.examine_again(&message, &keys);
+        }
         let next = self.verified.pop_front()?;
         Some(next.and_then(|message| match message.item.expires_at {
             0 => Ok(message),
@@ -216,7 +225,7 @@ impl<T: Payload> Intake<T> {
             Some(Ok(key)) => {
                 let key = Arc::new(key);
                 self.release(&sender, Some(&key_id), std::slice::from_ref(&key));
-                self.examine_again(&message, &[key]);
+                self.released.push_back((message, [key].into()));
             }
             _ => self.park(key_id, sender, message),
         }
@@ -224,9 +233,9 @@ impl<T: Payload> Intake<T> {
 
     /// Goes on with what waits of a sender, for this key or for any, in the order in which it came.
     fn release(&mut self, sender: &Principal, key_id: Option<&KeyId>, keys: &[Arc<KnownKey>]) {
-        for message in self.parked.take(&sender.endpoint, key_id) {
-            self.examine_again(&message, keys);
-        }
+        let keys: Arc<[Arc<KnownKey>]> = keys.into();
+        let waited = self.parked.take(&sender.endpoint, key_id);
+        self.released.extend(waited.into_iter().map(|message| (message, Arc::clone(&keys))));
     }
 
     /// Examines a message for the last time.
@@ -411,6 +420,27 @@ impl Pass<'_> {
     ) -> Result<(Vec<(Part, OpenEpoch)>, bool), Rejected> {
         let scan = proven.scan();
         let mut opener = Opener { gate: self.gate, route: self.route, proven, fresh: Vec::new() };
+        let (opened, content);
+        let (mut payload, mut members) = (scan.payload(), scan.members());
+        let mut is_closed = false;
+        if let Some(sealed) = scan.sealed() {
+            match opener.payload(sealed) {
+                Ok(bytes) => {
+                    opened = bytes;
+                    content = scan_content(&opened).map_err(Rejected::Content)?;
+                    (payload, members) = (content.payload(), content.members());
+                }
+                Err(closed) if closed.is_closed() && self.show_sealed => is_closed = true,
+                Err(rejected) => return Err(rejected),
+            }
+        }
+        let (decompressed, inner);
+        if let Some((length, frame)) = payload.compressed() {
+            decompressed = decompress(length, frame, self.gate.max_payload)?;
+            inner = scan_decompressed(&decompressed).map_err(Rejected::Content)?;
+            (payload, members) = (inner.payload(), inner.members());
+        }
+        check_kind(payload, members, &self.route.message_type)?;
         let disclosed = opener.references()?;
         let (tags, trace_context) = Head::labels(scan);
         let head = Arc::new(Head {
@@ -429,29 +459,9 @@ impl Pass<'_> {
             evidence,
         });
         let parts = Parts { gate: self.gate, head, now };
-        let opened;
-        let (mut payload, mut members) = (scan.payload(), scan.members());
-        let content;
-        if let Some(sealed) = scan.sealed() {
-            opened = match opener.payload(sealed) {
-                Ok(opened) => opened,
-                Err(closed) if closed.is_closed() && self.show_sealed => {
-                    verified.push_back(parts.closed(scan));
-                    return Ok((Vec::new(), false));
-                }
-                Err(rejected) => return Err(rejected),
-            };
-            content = scan_content(&opened).map_err(Rejected::Content)?;
-            (payload, members) = (content.payload(), content.members());
-        }
-        let (decompressed, inner);
-        if let Some((length, frame)) = payload.compressed() {
-            decompressed = decompress(length, frame, self.gate.max_payload)?;
-            inner = scan_decompressed(&decompressed).map_err(Rejected::Content)?;
-            (payload, members) = (inner.payload(), inner.members());
-        }
-        check_kind(payload, members, &self.route.message_type)?;
-        if members.is_empty() {
+        if is_closed {
+            verified.push_back(parts.closed(scan));
+        } else if members.is_empty() {
             verified.push_back(parts.alone(scan, payload));
         } else {
             verified.reserve(members.len());

@@ -9,6 +9,9 @@ use super::rejected::Rejected;
 use super::routes::Route;
 use crate::sealing::SealingKeys;
 
+/// How many versions of the own keys an error names.
+const MAX_NAMED: usize = 8;
+
 /// Opens what one envelope has sealed.
 pub(super) struct Opener<'a> {
     pub(super) gate: &'a Gate,
@@ -35,11 +38,11 @@ impl Opener<'_> {
     /// The references, if there are any. That they are for others is no reason to refuse a message.
     pub(super) fn references(&mut self) -> Result<Disclosed, Rejected> {
         let Some(sealed) = self.proven.scan().references() else { return Ok(Disclosed::default()) };
-        let opened = match self.open(sealed, Part::References) {
-            Ok(opened) => opened,
-            Err(closed) if closed.is_closed() => return Ok(Disclosed { withheld: true, ..Disclosed::default() }),
-            Err(rejected) => return Err(rejected),
-        };
+        // They always say whom they are for: without a key for this component they are not, even if their epoch is known.
+        if sealed.wrapped_for(&self.gate.own_id).is_none() {
+            return Ok(Disclosed { withheld: true, ..Disclosed::default() });
+        }
+        let opened = self.open(sealed, Part::References)?;
         let owned = |reference: &bus_crypto::ReferenceView<'_>| Reference {
             kind: reference.kind().to_owned(),
             value: reference.value().to_owned(),
@@ -49,6 +52,10 @@ impl Opener<'_> {
     }
 
     fn open(&mut self, sealed: &SealedView<'_>, part: Part) -> Result<Vec<u8>, Rejected> {
+        // Whom it is sealed to comes first, whether its epoch is known or not.
+        if !sealed.wrapped_keys().is_empty() && sealed.wrapped_for(&self.gate.own_id).is_none() {
+            return Err(Rejected::NotARecipient { recipients: sealed.wrapped_keys().len() });
+        }
         let (scan, key_id) = (self.proven.scan(), self.proven.key_id());
         let sender = self.route.sender.spiffe_id();
         let about = About {
@@ -74,11 +81,7 @@ impl Opener<'_> {
     fn unwrap(&self, sealed: &SealedView<'_>) -> Result<OpenEpoch, Rejected> {
         let own_id = &self.gate.own_id;
         let Some(wrapped) = sealed.wrapped_for(own_id) else {
-            return Err(if sealed.wrapped_keys().is_empty() {
-                Rejected::UnknownEpoch { sender: self.route.sender.clone() }
-            } else {
-                Rejected::NotARecipient { recipients: sealed.wrapped_keys().len() }
-            });
+            return Err(Rejected::UnknownEpoch { sender: self.route.sender.clone() });
         };
         let version = wrapped.key_version();
         let own_keys = self.gate.own_keys.get();
@@ -86,9 +89,15 @@ impl Opener<'_> {
             return Err(Rejected::UnknownSealingKey {
                 version,
                 component: self.gate.receiver.component().clone(),
-                own: own_keys.map(SealingKeys::versions).unwrap_or_default(),
+                own: own_keys.map(newest_versions).unwrap_or_default(),
             });
         };
         Ok(OpenEpoch::unwrap(sealed, &self.proven.key_id(), wrapped, own.key())?)
     }
+}
+
+/// The newest versions that this process has, ascending, for an error.
+fn newest_versions(keys: &SealingKeys) -> Vec<u64> {
+    let mut versions = keys.versions();
+    versions.split_off(versions.len().saturating_sub(MAX_NAMED))
 }

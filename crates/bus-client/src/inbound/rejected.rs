@@ -178,7 +178,7 @@ pub enum Rejected {
         version: u64,
         /// Whose key that is.
         component: ComponentId,
-        /// The versions that this process has, in ascending order.
+        /// The newest versions that this process has, at most eight, in ascending order.
         own: Vec<u64>,
     },
     /// What is sealed does not open: it was altered, or was sealed for something else.

@@ -56,7 +56,9 @@ impl Forms {
             }
             Destination::Inbox(to) => {
                 recipients.insert(to.clone());
-                form.sealing() == Sealing::Required || (form.sealing() == Sealing::On && self.seal_directed)
+                // What a rule has sealed is sealed. Only where none says anything do the options decide.
+                let has_a_rule = form.matching().any(|(_, rule)| rule.sealing() > Some(Sealing::Off));
+                form.sealing() > Sealing::Off && (has_a_rule || self.seal_directed)
             }
         };
         if seals && recipients.is_empty() {
@@ -120,6 +122,7 @@ impl Inner {
             formed.with_keys = with_keys;
         }
         if let Some(Attached(its)) = references {
+            its.keys.check(sending.now_unix_ms)?;
             let about = About { part: Part::References, ..about };
             formed.references = sealers.references(key_id, &its.keys, &about, &its.encoded, sending.now_unix_ms)?;
         }

@@ -277,7 +277,7 @@ impl Inner {
     }
 
     /// Finds the keys of those whom a message is sealed to, and of those who may know what it is about.
-    pub(crate) async fn find_readers(&self, prepared: &mut Prepared) -> Result<(), PublishError> {
+    pub(crate) async fn find_readers(self: &Arc<Self>, prepared: &mut Prepared) -> Result<(), PublishError> {
         let now = unix_ms();
         if let Some(recipients) = &prepared.outlet.sealed_to {
             self.find_recipients(recipients, now).await?;

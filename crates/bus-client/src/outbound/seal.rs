@@ -1,12 +1,13 @@
 //! Sealing what goes out: to whom, under which keys, in which epoch.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bus_crypto::KeyId;
 use bus_crypto::sealing::{About, Epoch, Recipient, SealError, SealingFailed};
 use bus_proto::{Endpoint, Principal};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::connection::Inner;
 use crate::error::PublishError;
@@ -18,6 +19,9 @@ const FRESH_MS: i64 = 10_000;
 
 /// How long the wrapped keys of an epoch do not come along again after they did.
 const KEYS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many recipients' keys are looked up at a time.
+const MAX_LOOK_UPS: usize = 16;
 
 /// How many epochs for references, each with recipients of its own, are kept of one subject.
 const MAX_REFERENCE_EPOCHS: usize = 4;
@@ -38,12 +42,23 @@ pub(crate) struct Keys {
     until: i64,
 }
 
+impl Keys {
+    /// What waited until one of them had ended cannot be sealed any more.
+    pub(super) fn check(&self, now_unix_ms: i64) -> Result<(), PublishError> {
+        if now_unix_ms <= self.until {
+            return Ok(());
+        }
+        Err(NoSealingKey::Expired { component: self.first_to_end.clone() }.into())
+    }
+}
+
 /// Whom a subject is sealed to.
 #[derive(Debug)]
 pub(crate) struct Recipients {
     endpoints: Vec<Endpoint>,
-    /// Until when the keys are taken as they are.
-    fresh_until: AtomicI64,
+    /// Until when the keys are taken as they are, in milliseconds since `began`: whatever happens to the wall clock.
+    fresh_until: AtomicU64,
+    began: Instant,
     keys: Mutex<Option<Arc<Keys>>>,
     /// Held by the one who looks them up.
     looking: tokio::sync::Mutex<()>,
@@ -53,7 +68,8 @@ impl Recipients {
     pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
         Self {
             endpoints,
-            fresh_until: AtomicI64::new(0),
+            fresh_until: AtomicU64::new(0),
+            began: Instant::now(),
             keys: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
         }
@@ -68,29 +84,32 @@ impl Recipients {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys. What waited until one of them had ended cannot be sealed any more.
+    /// The keys, if they were found and none has ended.
     pub(crate) fn keys(&self, now_unix_ms: i64) -> Result<Arc<Keys>, PublishError> {
         match self.lock().clone() {
-            Some(keys) if now_unix_ms <= keys.until => Ok(keys),
-            Some(keys) => Err(NoSealingKey::Expired { component: keys.first_to_end.clone() }.into()),
+            Some(keys) => keys.check(now_unix_ms).map(|()| Arc::clone(&keys)),
             None => Err(SealError::NoRecipients.into()),
         }
     }
 
-    pub(crate) fn are_fresh(&self, now_unix_ms: i64) -> bool {
-        now_unix_ms < self.fresh_until.load(Ordering::Acquire)
+    fn are_fresh(&self) -> bool {
+        self.elapsed_ms() < self.fresh_until.load(Ordering::Acquire)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn found(&self, found: Keys, now_unix_ms: i64) {
         // What is published must not be accepted and then found too late to be sealed.
-        let fresh_until = now_unix_ms.saturating_add(FRESH_MS).min(found.until);
+        let fresh_ms = found.until.saturating_sub(now_unix_ms).clamp(0, FRESH_MS).unsigned_abs();
         let mut keys = self.lock();
         // The same keys stay the same value: so does the epoch that is sealed to them.
         if keys.as_ref().is_none_or(|known| known.recipients != found.recipients || known.until != found.until) {
             *keys = Some(Arc::new(found));
         }
         drop(keys);
-        self.fresh_until.store(fresh_until, Ordering::Release);
+        self.fresh_until.store(self.elapsed_ms().saturating_add(fresh_ms), Ordering::Release);
     }
 }
 
@@ -104,8 +123,12 @@ pub(crate) fn overhead(recipients: &[Endpoint], own: &Principal) -> usize {
 
 impl Inner {
     /// Sees to it that the keys of those whom a subject is sealed to are known, and looks them up if that was a while ago.
-    pub(crate) async fn find_recipients(&self, recipients: &Recipients, now_unix_ms: i64) -> Result<(), PublishError> {
-        if recipients.are_fresh(now_unix_ms) {
+    pub(crate) async fn find_recipients(
+        self: &Arc<Self>,
+        recipients: &Recipients,
+        now_unix_ms: i64,
+    ) -> Result<(), PublishError> {
+        if recipients.are_fresh() {
             return Ok(());
         }
         let looking = match recipients.looking.try_lock() {
@@ -114,7 +137,7 @@ impl Inner {
             Err(_) if recipients.keys(now_unix_ms).is_ok() => return Ok(()),
             Err(_) => recipients.looking.lock().await,
         };
-        if recipients.are_fresh(now_unix_ms) {
+        if recipients.are_fresh() {
             return Ok(());
         }
         // What is known stays good while nobody answers: the directory sees to that.
@@ -124,18 +147,30 @@ impl Inner {
     }
 
     /// The keys of these components, of which there is at least one.
-    pub(crate) async fn keys_of(&self, endpoints: &[Endpoint]) -> Result<Keys, PublishError> {
+    pub(crate) async fn keys_of(self: &Arc<Self>, endpoints: &[Endpoint]) -> Result<Keys, PublishError> {
         let mut recipients = Vec::with_capacity(endpoints.len());
-        let mut first_to_end: Option<(i64, &Endpoint)> = None;
-        for endpoint in endpoints {
-            let record = self.sealing_key_of(endpoint).await?;
+        let mut first_to_end: Option<(i64, Endpoint)> = None;
+        // Several at a time: one after the other, many of them could take longer than a message may be on its way.
+        let look_up = |endpoint: Endpoint| {
+            let inner = Arc::clone(self);
+            async move {
+                let record = inner.sealing_key_of(&endpoint).await?;
+                Ok::<_, NoSealingKey>((endpoint, record))
+            }
+        };
+        let look_ups: Vec<_> = endpoints.iter().cloned().map(look_up).collect();
+        let mut looked_up = std::pin::pin!(stream::iter(look_ups).buffered(MAX_LOOK_UPS));
+        while let Some((endpoint, record)) = looked_up.try_next().await? {
             let end = (record.lifetime().not_after, endpoint);
-            first_to_end = Some(first_to_end.map_or(end, |first| first.min(end)));
+            first_to_end = Some(match first_to_end {
+                Some(first) => first.min(end),
+                None => end,
+            });
             let (principal, version, key) = (record.principal().clone(), record.version(), record.key().clone());
             recipients.push(Recipient { principal, version, key });
         }
         let (until, first_to_end) = first_to_end.ok_or(SealError::NoRecipients)?;
-        Ok(Keys { recipients, first_to_end: first_to_end.clone(), until })
+        Ok(Keys { recipients, first_to_end, until })
     }
 }
 

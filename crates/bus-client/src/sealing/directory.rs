@@ -11,6 +11,7 @@ use bus_crypto::BundleError;
 use bus_crypto::sealing::record::{RecordError, VerifiedRecord};
 use bus_proto::Endpoint;
 use bus_tls::TlsError;
+use tokio::time::timeout;
 
 use super::records::{BadRecord, KnownRecord};
 use crate::connection::{BusClient, Inner};
@@ -22,6 +23,9 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// How long it is remembered that there is none: it may be on its way.
 const REMEMBERED_WITHOUT: Duration = Duration::from_secs(1);
+
+/// How long whoever has a key that still holds waits for the stream to tell a newer one. It is asked on meanwhile.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The most components of which something is remembered. The one that was not asked for the longest goes.
 const MAX_REMEMBERED: usize = 4_096;
@@ -216,21 +220,53 @@ impl BusClient {
 }
 
 impl Inner {
-    /// The newest sealing key of a component: remembered, for five minutes and never past its end, or else looked up.
-    pub(crate) async fn sealing_key_of(&self, component: &Endpoint) -> Result<Arc<VerifiedRecord>, NoSealingKey> {
+    /// The newest sealing key of a component: remembered, for five minutes and never past its end, or else looked up. Where the
+    /// stream does not answer at once, one that was remembered goes on being good as long as it holds.
+    pub(crate) async fn sealing_key_of(
+        self: &Arc<Self>,
+        component: &Endpoint,
+    ) -> Result<Arc<VerifiedRecord>, NoSealingKey> {
         let slot = self.directory.slot(component);
         if let Some(found) = self.remembered(&slot) {
             return found;
         }
+        let former = self.former(&slot);
+        // In a task of its own, so that whoever waits no longer does not undo what the next one needs.
+        let (inner, owner) = (Arc::clone(self), component.clone());
+        let asked = self.runtime.spawn(async move { inner.ask_for_sealing_key(&slot, &owner).await });
+        let answer = match &former {
+            Some(_) => timeout(PATIENCE, asked).await.ok(),
+            None => Some(asked.await),
+        };
+        match (answer, former) {
+            (Some(Ok(found)), _) => found,
+            (_, Some(known)) => Ok(known.record()),
+            // The runtime is shutting down.
+            (_, None) => {
+                let timeout_ms = self.operation_timeout.as_millis();
+                Err(NoSealingKey::TimedOut { component: component.clone(), timeout_ms })
+            }
+        }
+    }
+
+    async fn ask_for_sealing_key(
+        &self,
+        slot: &Slot,
+        component: &Endpoint,
+    ) -> Result<Arc<VerifiedRecord>, NoSealingKey> {
         let _turn = slot.turn.lock().await;
         // Whoever had the turn before may have learned it.
-        if let Some(found) = self.remembered(&slot) {
+        if let Some(found) = self.remembered(slot) {
             return found;
         }
-        let former = slot.answer().and_then(|answer| answer.found.ok()).filter(|known| self.holds(known));
-        let found = self.look_up_sealing_key(component, former).await;
+        let found = self.look_up_sealing_key(component, self.former(slot)).await;
         slot.keep(found.clone());
         found.map(|known| known.record())
+    }
+
+    /// What was found the last time, if it still holds.
+    fn former(&self, slot: &Slot) -> Option<Arc<KnownRecord>> {
+        slot.answer().and_then(|answer| answer.found.ok()).filter(|known| self.holds(known))
     }
 
     fn remembered(&self, slot: &Slot) -> Option<Result<Arc<VerifiedRecord>, NoSealingKey>> {

@@ -1,8 +1,9 @@
 //! Our own sealing keys: opened when they are first needed, published before anybody could seal to them, and renewed.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bus_proto::Principal;
 use bus_tls::TlsIdentity;
@@ -16,6 +17,9 @@ use crate::status::BusEvent;
 /// How often the record of our sealing key is looked for, and published if it is not there.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(300);
 
+/// How soon after that did not work it is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Where our own sealing keys come from, and how far they have come.
 #[derive(Debug)]
 pub(crate) struct OwnSealing {
@@ -24,6 +28,8 @@ pub(crate) struct OwnSealing {
     max_age: Duration,
     /// Whether they were published. Held while somebody opens and publishes them.
     published: tokio::sync::Mutex<bool>,
+    /// Whether publishing failed the last time, and may work soon.
+    is_unpublished: AtomicBool,
 }
 
 /// A file of sealing keys that is opened when it is needed.
@@ -46,7 +52,12 @@ impl OwnSealing {
     /// Those in `file`, or in the one beside the TLS private key.
     pub(crate) fn new(file: Option<KeysFile>, identity: &TlsIdentity, max_age: Duration) -> Self {
         let beside = || KeysFile { path: SealingKeys::default_path(identity.key_path()), passphrase: None };
-        Self { file: file.unwrap_or_else(beside), max_age, published: tokio::sync::Mutex::default() }
+        Self {
+            file: file.unwrap_or_else(beside),
+            max_age,
+            published: tokio::sync::Mutex::default(),
+            is_unpublished: AtomicBool::new(false),
+        }
     }
 }
 
@@ -71,13 +82,17 @@ impl BusClient {
 
 /// Publishes our sealing key again from time to time, once there is one: it could be pushed out.
 pub(crate) async fn keep_sealing_key_published(inner: Weak<Inner>) {
+    let mut looked = Instant::now();
     loop {
-        tokio::time::sleep(PUBLISH_INTERVAL).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
         let Some(inner) = inner.upgrade() else { return };
         if inner.shared.closed().is_some() {
             return;
         }
-        inner.renew_sealing_record().await;
+        if inner.sealing.is_unpublished.load(Ordering::Acquire) || looked.elapsed() >= PUBLISH_INTERVAL {
+            inner.renew_sealing_record().await;
+            looked = Instant::now();
+        }
     }
 }
 
@@ -113,7 +128,11 @@ impl Inner {
     /// Leaves the record of our newest key where others look for it, unless it is there.
     pub(crate) async fn keep_sealing_key_published(&self) {
         let Some(keys) = self.gate.own_keys.get() else { return };
-        match self.publish_sealing_key(keys).await {
+        let published = self.publish_sealing_key(keys).await;
+        // That there is no stream does not change by itself.
+        let may_work_soon = !matches!(published, Ok(()) | Err(KeysError::NoStream { .. }));
+        self.sealing.is_unpublished.store(may_work_soon, Ordering::Release);
+        match published {
             Ok(()) => {}
             Err(KeysError::NoStream { .. }) => {
                 tracing::warn!(
