@@ -6,6 +6,7 @@ use std::num::NonZeroU8;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use bus_acl::Source;
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::subject::reply_prefix;
 use bus_proto::{Principal, SubjectRoot};
@@ -202,6 +203,13 @@ impl BusClient {
             AbortOnDrop(tokio::spawn(leave_lame_ducks(Arc::downgrade(&inner), shared, options.reconnect_max_delay)))
         });
         inner.background.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks.into_iter().chain(leaving));
+        let (policy, root) = (&inner.gate.policy, &inner.gate.root);
+        if [Source::Events, Source::Inbox].iter().any(|from| policy.kept(root, *from).is_some()) {
+            tracing::warn!(
+                principal = %inner.shared.principal,
+                "the policy makes messages durable: streams keep them, and this client delivers and reads them live alone"
+            );
+        }
         if !inner.forms.seal_directed {
             tracing::warn!(
                 target: "bus::security",
