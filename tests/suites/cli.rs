@@ -10,6 +10,8 @@ mod desk;
 mod keys;
 #[path = "cli/proofs.rs"]
 mod proofs;
+#[path = "cli/sealed.rs"]
+mod sealed;
 #[path = "cli/sealing_keys.rs"]
 mod sealing_keys;
 // Elsewhere nobody is told.

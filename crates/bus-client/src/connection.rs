@@ -178,7 +178,7 @@ impl BusClient {
             store_bundles: options.store_bundles,
             stream_replicas: options.stream_replicas,
             look_ups: LookUps::default(),
-            directory: Directory::default(),
+            directory: Directory::new(options.sealing_key_refresh),
             ready: Arc::clone(&ready),
             max_batch: options.max_batch.clamp(1, bus_crypto::MAX_MEMBERS),
             has_choice: options.servers.len() > 1,

@@ -53,6 +53,7 @@ pub struct BusOptions {
     pub(crate) sealing_keys: Option<SealingKeys>,
     pub(crate) sealing_keys_file: Option<KeysFile>,
     pub(crate) sealing_key_age: Duration,
+    pub(crate) sealing_key_refresh: Duration,
     pub(crate) stream_replicas: Option<NonZeroU8>,
 }
 
@@ -84,6 +85,7 @@ impl BusOptions {
             sealing_keys: None,
             sealing_keys_file: None,
             sealing_key_age: Duration::from_secs(7 * 86_400),
+            sealing_key_refresh: Duration::from_secs(300),
             stream_replicas: None,
         }
     }
@@ -236,6 +238,13 @@ impl BusOptions {
     /// certificate files are.
     pub fn sealing_key_age(mut self, age: Duration) -> Self {
         self.sealing_key_age = age;
+        self
+    }
+
+    /// How long this client seals to the key of another component before it looks whether there is a newer one; five minutes
+    /// unless set. Where nobody answers then, the key that is known stays in use as long as it holds.
+    pub fn sealing_key_refresh(mut self, interval: Duration) -> Self {
+        self.sealing_key_refresh = interval;
         self
     }
 

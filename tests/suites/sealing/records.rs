@@ -184,3 +184,24 @@ async fn an_old_record_beside_a_later_one_changes_nothing_and_neither_does_one_t
     assert!(matches!(sent, PublishError::NoSealingKey(NoSealingKey::Refused { .. })), "{sent}");
     assert!(sent.to_string().contains("no sealing key of agent/agent-02 holds"), "{sent}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_holds_is_sealed_to_while_nobody_answers() {
+    let deployment = deploy().await;
+    let broker = Broker::before(&deployment).await.unwrap();
+    let agent = connect(&deployment, AGENT, "").await;
+    let _server = agent.serve_commands(Obedient).await.unwrap();
+    let options = knowing(BusOptions::new(broker.url(), deployment.identity(CORE)), "");
+    // It looks anew each time, and a look-up that nobody answers lasts as long as a request may.
+    let options = options.operation_timeout(Duration::from_secs(2)).sealing_key_refresh(Duration::ZERO);
+    let core = BusClient::connect(options).await.unwrap();
+    core.request::<CommandResult>(&endpoint(AGENT), kill(1)).await.unwrap();
+    broker.intercept(CORE, Direction::ToServer, |message, fate| {
+        if !message.subject.contains("RANSOMEYE_SEALING") {
+            fate.forward(message);
+        }
+    });
+    for pid in 2..5 {
+        core.request::<CommandResult>(&endpoint(AGENT), kill(pid)).await.unwrap();
+    }
+}

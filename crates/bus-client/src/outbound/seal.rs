@@ -12,6 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::connection::Inner;
 use crate::error::PublishError;
 use crate::sealing::NoSealingKey;
+use crate::time::millis;
 
 /// For how long the keys of recipients are taken as they were found, in milliseconds. The directory remembers them for
 /// longer.
@@ -100,9 +101,9 @@ impl Recipients {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn found(&self, found: Keys, now_unix_ms: i64) {
+    fn found(&self, found: Keys, refresh: Duration, now_unix_ms: i64) {
         // What is published must not be accepted and then found too late to be sealed.
-        let fresh_ms = found.until.saturating_sub(now_unix_ms).clamp(0, FRESH_MS).unsigned_abs();
+        let fresh_ms = found.until.saturating_sub(now_unix_ms).clamp(0, FRESH_MS.min(millis(refresh))).unsigned_abs();
         let mut keys = self.lock();
         // The same keys stay the same value: so does the epoch that is sealed to them.
         if keys.as_ref().is_none_or(|known| known.recipients != found.recipients || known.until != found.until) {
@@ -141,7 +142,7 @@ impl Inner {
             return Ok(());
         }
         // What is known stays good while nobody answers: the directory sees to that.
-        recipients.found(self.keys_of(&recipients.endpoints).await?, now_unix_ms);
+        recipients.found(self.keys_of(&recipients.endpoints).await?, self.directory.refresh(), now_unix_ms);
         drop(looking);
         Ok(())
     }

@@ -18,9 +18,6 @@ use crate::connection::{BusClient, Inner};
 use crate::error::KeysError;
 use crate::time::unix_ms;
 
-/// How long a sealing key is remembered before the stream is asked again.
-const REMEMBERED: Duration = Duration::from_secs(300);
-
 /// How long it is remembered that there is none: it may be on its way.
 const REMEMBERED_WITHOUT: Duration = Duration::from_secs(1);
 
@@ -134,8 +131,12 @@ pub struct SealingKeyInfo {
 ///
 /// Records are remembered of at most [`MAX_REMEMBERED`] components. The version and the key that were seen last, some hundred
 /// bytes, are kept of every component of which a record was verified, so for as many as were issued certificates and sealed to.
-#[derive(Debug, Default)]
-pub(crate) struct Directory(Mutex<Table>);
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// How long a sealing key is remembered before the stream is asked again.
+    refresh: Duration,
+    table: Mutex<Table>,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -207,8 +208,8 @@ fn choose<T>(candidates: Vec<Candidate<T>>, seen: Option<Seen>) -> Result<Candid
 }
 
 impl BusClient {
-    /// Which key messages to `component` are sealed to, as the stream of sealing keys has it, or as it is remembered, for
-    /// five minutes.
+    /// Which key messages to `component` are sealed to, as the stream of sealing keys has it, or as it is remembered
+    /// ([`BusOptions::sealing_key_refresh`](crate::BusOptions::sealing_key_refresh)).
     ///
     /// # Errors
     ///
@@ -220,7 +221,7 @@ impl BusClient {
 }
 
 impl Inner {
-    /// The newest sealing key of a component: remembered, for five minutes and never past its end, or else looked up. Where the
+    /// The newest sealing key of a component: remembered for a while and never past its end, or else looked up. Where the
     /// stream does not answer at once, one that was remembered goes on being good as long as it holds.
     pub(crate) async fn sealing_key_of(
         self: &Arc<Self>,
@@ -272,7 +273,7 @@ impl Inner {
     fn remembered(&self, slot: &Slot) -> Option<Result<Arc<VerifiedRecord>, NoSealingKey>> {
         let Answer { at, found } = slot.answer()?;
         match found {
-            Ok(known) if at.elapsed() < REMEMBERED && self.holds(&known) => Some(Ok(known.record())),
+            Ok(known) if at.elapsed() < self.directory.refresh && self.holds(&known) => Some(Ok(known.record())),
             Err(why) if at.elapsed() < REMEMBERED_WITHOUT => Some(Err(why)),
             _ => None,
         }
@@ -321,8 +322,17 @@ impl Inner {
 }
 
 impl Directory {
+    pub(crate) fn new(refresh: Duration) -> Self {
+        Self { refresh, table: Mutex::default() }
+    }
+
+    /// For how long what was looked up is good.
+    pub(crate) fn refresh(&self) -> Duration {
+        self.refresh
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is remembered of a component.
@@ -423,7 +433,7 @@ mod tests {
 
     #[test]
     fn so_many_components_are_remembered_and_the_one_that_was_unused_the_longest_goes() {
-        let directory = Directory::default();
+        let directory = Directory::new(Duration::from_secs(300));
         let first = directory.slot(&component(0));
         let second = directory.slot(&component(1));
         for number in 2..MAX_REMEMBERED {
