@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use bus_acl::Source;
+use bus_acl::{Sealing, Source};
 use bus_proto::prost::bytes::Bytes;
 use bus_proto::subject::reply_prefix;
 use bus_proto::{Principal, SubjectRoot};
@@ -208,6 +208,13 @@ impl BusClient {
             tracing::warn!(
                 principal = %inner.shared.principal,
                 "the policy makes messages durable: streams keep them, and this client delivers and reads them live alone"
+            );
+        }
+        for rule in policy.forms().iter().filter(|rule| rule.sealing() == Some(Sealing::Off)) {
+            tracing::warn!(
+                target: "bus::security",
+                principal = %inner.shared.principal, %rule,
+                "a rule of the policy has messages go unsealed: whoever hosts the broker can read them"
             );
         }
         if !inner.forms.seal_directed {

@@ -138,6 +138,7 @@ impl Logged {
 #[tokio::test]
 async fn who_is_told_not_to_seal_sends_plainly_and_says_so() {
     const WARNING: &str = "directed messages are not sealed, as this client was told";
+    const OFF: &str = "[[form]]\ntypes = [\"x-note\"]\nto = \"inbox:*/*\"\nseal = \"off\"\n";
     let deployment = deploy().await;
     let broker = Broker::before(&deployment).await.unwrap();
     let agent = connect(&deployment, AGENT, "").await;
@@ -153,8 +154,10 @@ async fn who_is_told_not_to_seal_sends_plainly_and_says_so() {
     tracing::callsite::rebuild_interest_cache();
     let plain = knowing(BusOptions::new(broker.url(), deployment.identity(CORE)), "").seal_directed(false);
     let core = BusClient::connect(plain).await.unwrap();
+    drop(connect_through(&broker, &deployment, CORE_2, OFF).await);
     drop(guard);
     let text = logged.text();
+    assert!(text.contains("a rule of the policy has messages go unsealed"), "{text}");
     assert!(text.contains(WARNING) && text.contains("bus::security") && text.contains("core-01"), "{text}");
 
     let mut seen = all_from(&broker, CORE);
