@@ -143,7 +143,7 @@ impl Inner {
         let mut status = self.shared.status.subscribe();
         let mut answer = std::pin::pin!(answer);
         let begun = Instant::now();
-        let mut patience = if self.has_choice { SILENCE } else { Duration::MAX };
+        let mut patience = SILENCE;
         loop {
             let nobody_there = tokio::select! {
                 biased;
@@ -154,7 +154,7 @@ impl Inner {
                 }
                 () = nobody.arrived() => true,
                 () = closed(&mut status) => return Err(self.not_taken().into()),
-                () = tokio::time::sleep(patience) => false,
+                () = tokio::time::sleep(patience), if self.has_choice => false,
             };
             match nobody_there {
                 true if !self.has_choice || begun.elapsed() >= MOVING => {

@@ -213,9 +213,15 @@ impl Inner {
             common,
             attached,
         };
+        self.check_size(&prepared)?;
+        Ok(prepared)
+    }
+
+    /// Checks that a message alone is no larger than the bus carries.
+    fn check_size(&self, prepared: &Prepared) -> Result<(), PublishError> {
         let size = encode::single_len(&self.frame(&prepared.outlet, 0, &[]), &prepared.common, &prepared.message);
         let (size, max) = (size + TRAILER_LEN, self.max_payload());
-        if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(prepared) }
+        if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(()) }
     }
 
     /// Checks an envelope that the program made, and takes out what will be sent of it.
@@ -291,9 +297,7 @@ impl Inner {
             overhead: overhead(&readers, &self.shared.principal),
             keys: Arc::new(keys),
         })));
-        let size = encode::single_len(&self.frame(&prepared.outlet, 0, &[]), &prepared.common, &prepared.message);
-        let (size, max) = (size + TRAILER_LEN, self.max_payload());
-        if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(()) }
+        self.check_size(prepared)
     }
 
     /// Puts a message into its subject's queue, and waits for room if there is none.
